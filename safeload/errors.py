@@ -1,0 +1,162 @@
+"""Every way in which safeload says no.
+
+```
+SafeloadError                        the root: .message .where .hint
+├── RefusedError                     also pickle.UnpicklingError: understood, and not allowed here
+│   ├── PinError                     the bytes are not the bytes of the pin: .expected .found
+│   └── SignatureError               a required signature is missing or does not verify
+├── MalformedError                   also pickle.UnpicklingError and RuntimeError: not what it says it is
+│   ├── EmptyFileError               also EOFError
+│   ├── NotAModelError               a Git-LFS pointer, an HTML page, text: named as what it is
+│   ├── LimitError                   would need more than `Limits` grants
+│   └── EndiannessError              also ValueError: a byteorder that does not exist
+├── UnsupportedError                 also RuntimeError: understood, but not built by this version or on this machine
+├── LockfileError                    also ValueError: the lockfile is torn, unknown or contradictory
+├── PolicyError                      also ValueError: the policy is not valid
+├── UsageError                       also ValueError, and ArgumentError under it also TypeError
+├── NotSeekableError                 also AttributeError or io.UnsupportedOperation, as torch.load raises
+└── MissingExtraError                also ImportError: names the extra to install
+```
+
+`FileNotFoundError`, `IsADirectoryError` and `PermissionError` pass through untouched, as they do from `open`.
+"""
+
+from __future__ import annotations
+
+import io
+import pickle
+from collections.abc import Callable, Sequence
+from typing import Any, Self
+
+
+def _remake(cls: type[SafeloadError], state: dict[str, Any]) -> SafeloadError:
+    """Rebuild an error on the other side of a process boundary."""
+    error = cls.__new__(cls)
+    error.__dict__.update(state)
+    error.args = (str(error),)
+    return error
+
+
+class SafeloadError(Exception):
+    """The root of every error that safeload raises by itself.
+
+    Attributes:
+        message: What happened, with both values where two were compared. Lower case, no full stop.
+        where: `path!member@offset`, as far as it is known, else "".
+        hint: What to do next, else "".
+    """
+
+    message: str
+    where: str
+    hint: str
+
+    def __init__(self, message: str, *, where: str = "", hint: str = "") -> None:
+        self.message = message
+        self.where = where
+        self.hint = hint
+        # OSError and friends among the second bases keep their own idea of args; ours is the text.
+        Exception.__init__(self, str(self))
+
+    def __str__(self) -> str:
+        text = f"{self.where}: {self.message}" if self.where else self.message
+        return f"{text}\n  hint: {self.hint}" if self.hint else text
+
+    def __reduce__(self) -> tuple[Callable[..., SafeloadError], tuple[Any, ...]]:
+        return (_remake, (type(self), dict(self.__dict__)))
+
+    def at(self, where: str) -> Self:
+        """Put `where` in front of what is known about the place, and return self."""
+        if not self.where:
+            self.where = where
+        elif self.where.startswith(("!", "@")):
+            self.where = where + self.where
+        elif not self.where.startswith(where):
+            self.where = f"{where}!{self.where}"
+        self.args = (str(self),)
+        return self
+
+
+class RefusedError(SafeloadError, pickle.UnpicklingError):
+    """The file was understood and may not be loaded here.
+
+    Attributes:
+        findings: The `Finding`s that led to it, as a tuple.
+        globals: Every refused global at once, as "module.attribute", in the order of the stream.
+    """
+
+    def __init__(
+        self, message: str, *, where: str = "", hint: str = "", findings: Sequence[Any] = (), globals: Sequence[str] = ()
+    ) -> None:
+        self.findings = tuple(findings)
+        self.globals = tuple(globals)
+        super().__init__(message, where=where, hint=hint)
+
+
+class PinError(RefusedError):
+    """The bytes are not the bytes of the pin, or no pin covers them and policy wants one.
+
+    Attributes:
+        expected: What the lockfile says, for example "sha256:…".
+        found: What the file is.
+    """
+
+    def __init__(self, message: str, *, where: str = "", hint: str = "", expected: str = "", found: str = "") -> None:
+        self.expected = expected
+        self.found = found
+        super().__init__(message, where=where, hint=hint)
+
+
+class SignatureError(RefusedError):
+    """A required signature is missing, or does not verify for the identity that was pinned."""
+
+
+class MalformedError(SafeloadError, pickle.UnpicklingError, RuntimeError):
+    """The input is not what it claims to be: truncated, contradictory, out of bounds."""
+
+
+class EmptyFileError(MalformedError, EOFError):
+    """There are no bytes at all."""
+
+
+class NotAModelError(MalformedError):
+    """The file is something else, and it is known what: a Git-LFS pointer, an HTML page, text."""
+
+
+class LimitError(MalformedError):
+    """Reading on would take more than `Limits` grants."""
+
+
+class EndiannessError(MalformedError, ValueError):
+    """A checkpoint names a byte order that does not exist."""
+
+
+class UnsupportedError(SafeloadError, RuntimeError):
+    """The file is understood, but this version, torch or machine cannot build it."""
+
+
+class LockfileError(SafeloadError, ValueError):
+    """The lockfile is torn, of an unknown major version, or contradicts itself."""
+
+
+class PolicyError(SafeloadError, ValueError):
+    """A policy file or a policy argument is not valid."""
+
+
+class UsageError(SafeloadError, ValueError):
+    """The call itself is wrong; nothing was read."""
+
+
+class ArgumentError(UsageError, TypeError):
+    """An argument is of a type that has no meaning here."""
+
+
+class NotSeekableError(SafeloadError, AttributeError):
+    """The object has no `seek` or `tell`."""
+
+
+class NotSeekableStreamError(SafeloadError, io.UnsupportedOperation):
+    """The object has `seek`, and it does not work."""
+
+
+class MissingExtraError(SafeloadError, ImportError):
+    """A feature needs a package that is not installed; the hint names the extra."""

@@ -1,0 +1,87 @@
+"""The seam between containers and everything else: what a format reader is, and what it hands on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Protocol
+
+from safeload.findings import Finding
+from safeload.program import StorageSpec, TensorSpec
+from safeload.source import Limits, Source
+
+if TYPE_CHECKING:
+    from safeload.walk import Walk
+
+__all__ = ["Contents", "Format", "PersistentLoad", "StreamPart"]
+
+PersistentLoad = Callable[[Any, int], StorageSpec]
+"""Takes a persistent id as the stream built it, and its offset; returns the storage, or raises MalformedError."""
+
+
+@dataclass(slots=True, kw_only=True)
+class StreamPart:
+    """One pickle stream of a file, walked.
+
+    Attributes:
+        member: The container member, levels joined by "!"; None when the file itself is the stream.
+        offset: First byte of the stream in its member.
+        data: The bytes of the member from `offset` on; the walk says where the stream ends.
+        walk: What the symbolic pass saw.
+        main: Whether this is the stream that a load builds.
+        persistent: How its persistent ids are understood; None where they have no meaning.
+    """
+
+    member: str | None
+    offset: int
+    data: memoryview
+    walk: Walk
+    main: bool = False
+    persistent: PersistentLoad | None = None
+
+
+@dataclass(slots=True, kw_only=True)
+class Contents:
+    """All that one reader found in one file.
+
+    Attributes:
+        format: The reader's name.
+        parts: Every pickle stream, the main one included.
+        findings: What the reader itself noticed (container rules); the streams' findings are in their walks.
+        table: For formats without a stream: name → tensor, in file order.
+        metadata: Small facts as strings.
+        error: Why reading ended early, or None. What was found until then is kept.
+        end: Where the file's own bytes end; a caller's stream is left there for formats that may be followed by another file.
+        storages: Every storage by key, as far as the format lists them without a stream.
+    """
+
+    format: str
+    parts: list[StreamPart] = field(default_factory=list)
+    findings: list[Finding] = field(default_factory=list)
+    table: Mapping[str, TensorSpec] | None = None
+    metadata: dict[str, str] = field(default_factory=dict)
+    error: str | None = None
+    end: int | None = None
+    storages: dict[str, StorageSpec] = field(default_factory=dict)
+
+    @property
+    def main(self) -> StreamPart | None:
+        """The stream that a load builds, or None."""
+        return next((part for part in self.parts if part.main), None)
+
+
+class Format(Protocol):
+    """One file format. Stateless; one instance in `formats.FORMATS`."""
+
+    @property
+    def name(self) -> str:
+        """As it stands in reports and lockfiles, for example "torch-zip"."""
+        ...
+
+    def claims(self, source: Source) -> bool:
+        """Whether the content is this format's, whatever the file is called. Never raises for content."""
+        ...
+
+    def read(self, source: Source, limits: Limits) -> Contents:
+        """Read the structure and walk every stream. Malformed content ends in `Contents.error`, not in an exception."""
+        ...

@@ -1,0 +1,282 @@
+"""The inert model of a file: what a stream asks for, as data that does nothing.
+
+`TensorSpec` and `StorageSpec` say where numbers lie. `Global` and `Call` are modelled: their meaning is known
+and they could be built. `Inert` is what stays of a global that is not modelled: its name and its arguments.
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+__all__ = ["DTYPE_BITS", "Call", "Global", "Inert", "Region", "StorageSpec", "TensorSpec"]
+
+# Bits per element of every torch dtype that can lie in a file, by torch's own name.
+DTYPE_BITS: Final[dict[str, int]] = {
+    "float64": 64, "float32": 32, "float16": 16, "bfloat16": 16,
+    "complex128": 128, "complex64": 64, "complex32": 32,
+    "int64": 64, "int32": 32, "int16": 16, "int8": 8,
+    "uint64": 64, "uint32": 32, "uint16": 16, "uint8": 8, "bool": 8,
+    "float8_e4m3fn": 8, "float8_e4m3fnuz": 8, "float8_e5m2": 8, "float8_e5m2fnuz": 8, "float8_e8m0fnu": 8,
+    "float4_e2m1fn_x2": 8,
+    "qint8": 8, "quint8": 8, "qint32": 32, "quint4x2": 8, "quint2x4": 8,
+    "bits8": 8, "bits16": 16, "bits1x8": 8, "bits2x4": 8, "bits4x2": 8,
+}  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Region:
+    """Where bytes lie in the source.
+
+    Attributes:
+        offset: First byte in the source.
+        nbytes: Bytes after unpacking.
+        packed: Compressed bytes for a deflated member; None when stored as they are.
+        crc32: CRC of the unpacked bytes, or None when nothing was recorded.
+        member: For messages.
+    """
+
+    offset: int
+    nbytes: int
+    packed: int | None = None
+    crc32: int | None = None
+    member: str | None = None
+
+    def check(self, crc: int) -> bool:
+        """Whether `crc` (of the unpacked bytes) agrees with what was recorded."""
+        return self.crc32 is None or self.crc32 == crc
+
+    @staticmethod
+    def crc_of(data: Any, crc: int = 0) -> int:
+        """CRC-32 as ZIP uses it, continuing from `crc`."""
+        return zlib.crc32(data, crc)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class StorageSpec:
+    """One storage: the bytes that tensors are views of. Compared by identity.
+
+    Attributes:
+        key: The file's name for it, unique in the file.
+        dtype: torch's name of the element type ("float32"); "uint8" for an untyped storage.
+        numel: Elements.
+        nbytes: Bytes: numel times the element size.
+        location: The device tag it was saved with ("cpu", "cuda:0", …).
+        region: Where its bytes lie; None for a storage without bytes (meta).
+        typed: False when the file says `UntypedStorage`.
+        swap: The bytes are of the other byte order.
+        base: For a legacy storage view, the storage that it is a slice of.
+        base_offset: Elements into `base`.
+    """
+
+    key: str
+    dtype: str
+    numel: int
+    nbytes: int
+    location: str
+    region: Region | None = None
+    typed: bool = True
+    swap: bool = False
+    base: StorageSpec | None = None
+    base_offset: int = 0
+
+    def __repr__(self) -> str:
+        return f"StorageSpec({self.key!r}, {self.dtype}, numel={self.numel}, {self.location})"
+
+
+@dataclass(slots=True, eq=False)
+class TensorSpec:
+    """One strided tensor over a storage. Bounds are checked before it is made. Compared by identity.
+
+    Attributes:
+        storage: The bytes.
+        dtype: torch's name; may differ from the storage's.
+        shape: Elements per dimension.
+        stride: Elements per step.
+        offset: Elements from the start of the storage.
+        requires_grad: As saved.
+        conj: Lazy conjugation is set: the values are the conjugates of what is stored.
+        neg: Lazy negation is set.
+        global_name: The rebuild function that the file named.
+        state: Python attributes, or None.
+    """
+
+    storage: StorageSpec
+    dtype: str
+    shape: tuple[int, ...]
+    stride: tuple[int, ...]
+    offset: int = 0
+    requires_grad: bool = False
+    conj: bool = False
+    neg: bool = False
+    global_name: str = "torch._utils._rebuild_tensor_v2"
+    state: Any = None
+
+    @property
+    def numel(self) -> int:
+        """Elements."""
+        count = 1
+        for size in self.shape:
+            count *= size
+        return count
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the elements, were they contiguous."""
+        return self.numel * DTYPE_BITS[self.dtype] // 8
+
+    @property
+    def contiguous(self) -> bool:
+        """Whether the elements lie in row-major order without gaps (strides of dimensions of size 1 do not count)."""
+        expected = 1
+        for size, stride in zip(reversed(self.shape), reversed(self.stride), strict=True):
+            if size == 0:
+                return True
+            if size != 1 and stride != expected:
+                return False
+            expected *= size
+        return True
+
+    def __repr__(self) -> str:
+        return f"TensorSpec({self.dtype}, {self.shape}, storage={self.storage.key!r})"
+
+
+@dataclass(frozen=True, slots=True)
+class Global:
+    """A modelled global as it stands in the data: a class, a function, a dtype."""
+
+    name: str
+
+    def __repr__(self) -> str:
+        return f"<{self.name}>"
+
+
+@dataclass(slots=True, eq=False)
+class Call:
+    """A modelled call that has no plain value without torch or numpy: a Parameter, a sparse tensor, an array.
+
+    Attributes:
+        global_name: The modelled callable.
+        args: Its arguments, already checked against its signature.
+        kind: The machine's kind of the result, see `walk.kinds`.
+        state: What a BUILD gave it, or None.
+    """
+
+    global_name: str
+    args: tuple[Any, ...]
+    kind: int
+    state: Any = None
+
+    def __repr__(self) -> str:
+        return f"{self.global_name}(…{len(self.args)} arguments)"
+
+
+_DEPTH: Final = 6
+
+
+@dataclass(slots=True, eq=False)
+class Inert:
+    """What stays of a global that is not modelled. It holds data and does nothing.
+
+    Attributes:
+        global_name: "module.attribute" as the stream names it.
+        args: Positional arguments, or None when the global was never called.
+        kwargs: Keyword arguments (NEWOBJ_EX), else empty.
+        state: What BUILD would have set, or None.
+        items: What APPEND(S), ADDITEMS and SETITEM(S) would have put in: values, or (key, value) pairs.
+        via: The opcode that would have called it: "REDUCE", "NEWOBJ", "NEWOBJ_EX", "INST", "OBJ", "EXT", "" for a bare global.
+
+    Two nodes are equal when all of this is equal. They are unhashable only if what they hold is; hashing uses the name.
+    """
+
+    global_name: str
+    args: tuple[Any, ...] | None = None
+    kwargs: dict[str, Any] = field(default_factory=dict)
+    state: Any = None
+    items: list[Any] = field(default_factory=list)
+    via: str = ""
+
+    def __hash__(self) -> int:
+        return hash(("safeload.Inert", self.global_name))
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Inert):
+            return NotImplemented
+        return _same(self, other)
+
+    def __repr__(self) -> str:
+        return _describe(self, _DEPTH)
+
+    def walk(self) -> Iterator[Inert]:
+        """Yield this node and every inert node below it, each once, in depth-first order."""
+        seen: set[int] = set()
+        todo: list[Any] = [self]
+        while todo:
+            node = todo.pop()
+            if id(node) in seen:
+                continue
+            seen.add(id(node))
+            if isinstance(node, Inert):
+                yield node
+                todo.extend(reversed([node.args, node.kwargs, node.state, node.items]))
+            elif isinstance(node, dict):
+                todo.extend(reversed([part for pair in node.items() for part in pair]))
+            elif isinstance(node, (list, tuple, set, frozenset)):
+                todo.extend(reversed(list(node)))
+
+
+def _same(left: Inert, right: Inert) -> bool:
+    """Compare two nodes; a pair already under comparison counts as equal, so cycles end."""
+    todo: list[tuple[Any, Any]] = [(left, right)]
+    seen: set[tuple[int, int]] = set()
+    while todo:
+        a, b = todo.pop()
+        if a is b or (id(a), id(b)) in seen:
+            continue
+        if type(a) is not type(b):
+            return False
+        seen.add((id(a), id(b)))
+        if isinstance(a, Inert):
+            if (a.global_name, a.via) != (b.global_name, b.via):
+                return False
+            todo += [(a.args, b.args), (a.kwargs, b.kwargs), (a.state, b.state), (a.items, b.items)]
+        elif type(a) in (list, tuple):
+            if len(a) != len(b):
+                return False
+            todo += zip(a, b, strict=True)
+        elif isinstance(a, dict):
+            if list(a) != list(b):
+                return False
+            todo += [(a[key], b[key]) for key in a]
+        else:
+            same = a == b
+            if not (same if isinstance(same, bool) else a is b):
+                return False
+    return True
+
+
+def _describe(node: Any, depth: int) -> str:
+    """Write a node as the call it stands for, bounded in depth and width, hostile text escaped by repr."""
+    if isinstance(node, Inert):
+        text = f"Inert({ascii(node.global_name)[1:-1]}"
+        if node.args is not None:
+            inner = [_describe(arg, depth - 1) for arg in node.args[:4]] if depth > 0 else ["…"] * bool(node.args)
+            inner += ["…"] * (len(node.args) > 4 and depth > 0)
+            inner += [f"{ascii(key)[1:-1]}={_describe(value, depth - 1)}" for key, value in list(node.kwargs.items())[:4] if depth > 0]
+            text += f"({', '.join(inner)})"
+        if node.state is not None:
+            text += f", state={_describe(node.state, depth - 1)}" if depth > 0 else ", state=…"
+        if node.items:
+            text += f", {len(node.items)} items"
+        return text + ")"
+    if isinstance(node, (list, tuple, set, frozenset, dict)):
+        if depth <= 0 or len(node) > 8:
+            return f"{type(node).__name__} of {len(node)}"
+        if isinstance(node, dict):
+            return "{" + ", ".join(f"{_describe(k, depth - 1)}: {_describe(v, depth - 1)}" for k, v in node.items()) + "}"
+        body = ", ".join(_describe(item, depth - 1) for item in node)
+        return {"list": f"[{body}]", "tuple": f"({body},)" if len(node) == 1 else f"({body})"}.get(type(node).__name__, f"{type(node).__name__}({body})")
+    text = ascii(node)
+    return text if len(text) <= 80 else text[:77] + "…"

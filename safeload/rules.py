@@ -1,0 +1,97 @@
+"""The rules by which findings are named. Ids are stable: a retired one is never given out again."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+from safeload.findings import Level
+
+__all__ = ["RULES", "Rule"]
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """One rule; its page is `safeload/rule_pages/<id>.md`.
+
+    Attributes:
+        id: "SL101".
+        name: A short kebab-case name.
+        level: The level that its findings usually have.
+        summary: One line.
+    """
+
+    id: str
+    name: str
+    level: Level
+    summary: str
+
+
+_E, _W, _N = Level.ERROR, Level.WARNING, Level.NOTE
+
+RULES: Final[dict[str, Rule]] = {
+    rule.id: rule
+    for rule in (
+        # 1xx: what a pickle stream asks for
+        Rule("SL101", "dangerous-call", _E, "calls a global that is known to run code, reach files, processes or the network"),
+        Rule("SL102", "dangerous-global", _E, "names a dangerous global without calling it"),
+        Rule("SL103", "unmodelled-global", _W, "names a global that safeload does not model"),
+        Rule("SL104", "unmodelled-arguments", _W, "calls a modelled global with arguments that its signature does not accept"),
+        Rule("SL105", "unmodelled-mutation", _W, "changes an object in a way that its type does not accept"),
+        Rule("SL106", "extension-registry", _E, "asks the process's copyreg extension registry for a global"),
+        Rule("SL107", "computed-global", _E, "computes the name of a global, or hides it from linear readers"),
+        Rule("SL108", "deceptive-name", _E, "a global's name holds dots, controls, spaces or look-alike characters"),
+        Rule("SL109", "persistent-id", _W, "a persistent id where none has a meaning"),
+        Rule("SL110", "call-on-value", _W, "calls something that is not a global"),
+        # 12x: how a pickle stream is written
+        Rule("SL120", "frame-mismatch", _E, "a frame does not end on an opcode boundary inside the stream"),
+        Rule("SL121", "stack-left-over", _W, "values or marks are left on the stack at STOP"),
+        Rule("SL122", "odd-operand", _W, "a text operand in a form that readers disagree on"),
+        Rule("SL123", "late-protocol", _W, "PROTO stands twice or not at the start"),
+        Rule("SL124", "memo-trick", _W, "a memo index that no pickler writes"),
+        Rule("SL125", "hidden-stream", _E, "a pickle stream lies where the loader does not look"),
+        Rule("SL126", "trailing-bytes", _W, "bytes after the end of the stream"),
+        Rule("SL127", "expansion", _E, "stands for far more values than it has bytes"),
+        Rule("SL128", "several-streams", _N, "several pickle streams follow one another"),
+        Rule("SL129", "malformed-stream", _E, "the stream ends or breaks before STOP"),
+        Rule("SL130", "pickle-in-pickle", _N, "bytes inside the stream are themselves a pickle stream"),
+        # 2xx: containers
+        Rule("SL201", "zip-malformed", _E, "the archive is not a valid ZIP file"),
+        Rule("SL202", "zip-duplicate-member", _E, "two members have the same name, or differ only in case or slashes"),
+        Rule("SL203", "zip-header-mismatch", _E, "a local header disagrees with the central directory"),
+        Rule("SL204", "zip-overlap", _E, "members overlap, or lie inside one another"),
+        Rule("SL205", "zip-unaccounted-bytes", _E, "bytes that belong to no member: in front, between, or behind"),
+        Rule("SL206", "zip-encrypted", _E, "a member is flagged as encrypted or patched"),
+        Rule("SL207", "zip-method", _W, "a compression method that is not read"),
+        Rule("SL208", "zip-bomb", _E, "a member unpacks to far more than it holds"),
+        Rule("SL209", "zip-crc-mismatch", _E, "a member's bytes do not have the recorded CRC"),
+        Rule("SL210", "unsafe-member-name", _E, "a member name is absolute, climbs with '..', or holds controls or backslashes"),
+        Rule("SL211", "mixed-top-directories", _E, "a torch archive with more than one top directory"),
+        Rule("SL212", "tar-unsafe-member", _E, "a tar member that is a link, device, sparse file or has an unsafe name"),
+        Rule("SL213", "polyglot", _E, "the file is valid in two formats at once"),
+        Rule("SL214", "zip-missing-record", _E, "a record that the format demands is missing"),
+        Rule("SL215", "zip-extra-member", _N, "a member that the format does not know"),
+        Rule("SL216", "script-code", _W, "TorchScript code is in the archive; it is read as text and never compiled"),
+        Rule("SL217", "nesting", _E, "containers are nested deeper than is read"),
+        Rule("SL218", "zip-unusual-field", _W, "a zip field that readers interpret differently"),
+        # 3xx: tensors and storages
+        Rule("SL301", "out-of-bounds", _E, "a tensor reaches outside its storage"),
+        Rule("SL302", "storage-size", _E, "a storage's size disagrees with its record"),
+        Rule("SL303", "malformed-tensor", _E, "a tensor's description contradicts itself"),
+        Rule("SL304", "missing-storage", _E, "a storage that the stream names is not in the file"),
+        Rule("SL305", "unused-storage", _N, "a storage record that no tensor uses"),
+        # 4xx: other formats
+        Rule("SL401", "safetensors-header", _E, "the safetensors header is not valid"),
+        Rule("SL402", "safetensors-layout", _E, "tensors overlap, leave holes, or leave the file"),
+        # 5xx: not a model
+        Rule("SL501", "not-a-model", _E, "the file is something else"),
+        Rule("SL502", "truncated", _E, "the file ends too early"),
+        Rule("SL503", "empty", _E, "the file has no bytes"),
+        # 6xx: pins and policy
+        Rule("SL601", "digest-mismatch", _E, "the bytes are not the pinned bytes"),
+        Rule("SL602", "unpinned", _W, "no pin covers the file"),
+        Rule("SL603", "format-mismatch", _E, "the format is not the pinned format"),
+        Rule("SL604", "unlocked-file", _E, "a file that the lock does not list lies in a complete model's directory"),
+        Rule("SL605", "new-globals", _W, "the file names globals that it did not name when it was pinned"),
+    )
+}

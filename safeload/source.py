@@ -1,0 +1,452 @@
+"""One snapshot of a file: opened once, every byte fetched at most once, digests from the very bytes that were used.
+
+A `Source` keeps what it handed out as *segments*. A later read of the same range is served from the segment, never from
+the disk, so nobody who changes the file in between can show the judge one thing and the loader another. A digest goes over
+the segments in file order and fetches only what nobody has read yet.
+"""
+
+from __future__ import annotations
+
+import bisect
+import hashlib
+import io
+import mmap
+import os
+import stat
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Any, Final, Protocol, Self, runtime_checkable
+
+from safeload.errors import (
+    ArgumentError,
+    LimitError,
+    MalformedError,
+    NotSeekableError,
+    NotSeekableStreamError,
+    SafeloadError,
+    UnsupportedError,
+)
+from safeload.findings import escape
+
+__all__ = ["Limits", "Source"]
+
+CHUNK: Final = 1 << 20
+_SEEK_HINT: Final = (
+    " You can only torch.load from a file that is seekable."
+    " Please pre-load the data into a buffer like io.BytesIO and try to load from it instead."
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """Bounds on what reading one file may cost. Every loop over input has its bound here.
+
+    Attributes:
+        stream_bytes: Longest pickle stream, in bytes.
+        opcodes: Most opcodes in one stream.
+        memo: Most memo entries in one stream.
+        depth: Deepest nesting of containers.
+        members: Most members of a container.
+        nesting: Deepest nesting of containers within containers.
+        inflate_ratio: Most unpacked bytes per packed byte of a deflated member (deflate itself ends near 1032).
+        inflate_bytes: Most unpacked bytes of all deflated members together.
+        header_bytes: Longest safetensors header (100,000,000 in the reference).
+        spool_bytes: Most bytes taken into memory of an object that cannot seek from its end (gzip).
+        streams: Most pickle streams in one file.
+        calls: Most calls, globals and findings kept as evidence; beyond it the stream is refused.
+        expansion: Most values that shared containers may stand for when written out (memo and DUP doubling).
+    """
+
+    stream_bytes: int = 1 << 32
+    opcodes: int = 1 << 31
+    memo: int = 1 << 28
+    depth: int = 10_000
+    members: int = 1_000_000
+    nesting: int = 5
+    inflate_ratio: int = 1_100
+    inflate_bytes: int = 1 << 36
+    header_bytes: int = 100_000_000
+    spool_bytes: int = 1 << 36
+    streams: int = 1_000_000
+    calls: int = 5_000_000
+    expansion: int = 1 << 40
+
+
+@runtime_checkable
+class _Fetch(Protocol):
+    """Something that can give bytes at an absolute position."""
+
+    size: int
+
+    def into(self, offset: int, view: memoryview) -> int:
+        """Fill `view` from `offset`; return how many bytes came (fewer only at the end)."""
+        ...
+
+    def close(self) -> None:
+        """Give back what was opened here."""
+        ...
+
+
+class _FileDescriptor:
+    """A path, opened once; positional reads, safe from several threads."""
+
+    def __init__(self, path: str) -> None:
+        # O_NONBLOCK: opening a FIFO by mistake must not hang for a writer that never comes.
+        self.fd = os.open(path, os.O_RDONLY | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0) | getattr(os, "O_NONBLOCK", 0))
+        try:
+            info = os.fstat(self.fd)
+            if stat.S_ISDIR(info.st_mode):
+                raise IsADirectoryError(21, os.strerror(21), path)
+            if not stat.S_ISREG(info.st_mode):
+                raise UnsupportedError("not a regular file: pipes, sockets and devices have no bytes to pin", where=escape(path))
+            self.size = info.st_size
+            self.stat = info
+        except BaseException:
+            os.close(self.fd)
+            raise
+
+    def into(self, offset: int, view: memoryview) -> int:
+        done = 0
+        while done < len(view):
+            got = os.preadv(self.fd, [view[done:]], offset + done) if hasattr(os, "preadv") else self._slow(offset + done, view[done:])
+            if not got:
+                break
+            done += got
+        return done
+
+    def _slow(self, offset: int, view: memoryview) -> int:
+        os.lseek(self.fd, offset, os.SEEK_SET)
+        data = os.read(self.fd, min(len(view), CHUNK))
+        view[: len(data)] = data
+        return len(data)
+
+    def close(self) -> None:
+        os.close(self.fd)
+
+
+class _Memory:
+    """Bytes that are already here. Not copied: whoever passes a mutable buffer must leave it alone meanwhile."""
+
+    def __init__(self, view: memoryview) -> None:
+        self.view = view
+        self.size = len(view)
+
+    def into(self, offset: int, view: memoryview) -> int:
+        part = self.view[offset : offset + len(view)]
+        view[: len(part)] = part
+        return len(part)
+
+    def close(self) -> None:
+        pass
+
+
+class _Stream:
+    """Somebody's file object, read from its position on; a lock, because seek and read are two steps."""
+
+    def __init__(self, file: Any, origin: int, size: int) -> None:
+        self.file, self.origin, self.size = file, origin, size
+        self._lock = threading.Lock()
+
+    def into(self, offset: int, view: memoryview) -> int:
+        done = 0
+        with self._lock:
+            self.file.seek(self.origin + offset)
+            while done < len(view):
+                data = self.file.read(min(len(view) - done, 64 * CHUNK))
+                if not isinstance(data, (bytes, bytearray, memoryview)):
+                    raise ArgumentError(f"reads {type(data).__name__}, not bytes: open the file in binary mode")
+                if not data:
+                    break
+                if len(data) > len(view) - done:
+                    raise ArgumentError("its read() gives more bytes than were asked for")
+                view[done : done + len(data)] = data
+                done += len(data)
+        return done
+
+    def close(self) -> None:
+        pass
+
+
+class Source:
+    """The bytes of one file, as one snapshot.
+
+    Use as a context manager. All offsets count bytes from where the file begins (for a file object: from its
+    position when it was passed in).
+
+    Attributes:
+        name: For messages, already escaped.
+        path: The path that was opened, or None.
+        size: Bytes.
+        origin: Where the file begins in the caller's stream.
+    """
+
+    def __init__(self, fetch: _Fetch, name: str, *, path: str | None = None, origin: int = 0, stream: Any = None) -> None:
+        self._fetch = fetch
+        self.name = name
+        self.path = path
+        self.size: int = fetch.size
+        self.origin = origin
+        self._stream = stream
+        self._starts: list[int] = []
+        self._segments: list[tuple[int, memoryview]] = []
+        self._lock = threading.RLock()
+        self._digests: dict[str, str] = {}
+
+    # ---- ways in
+
+    @classmethod
+    def open(cls, f: Any, *, name: str | None = None, limits: Limits | None = None) -> Source:
+        """Open a path, a file object, bytes or a mapping.
+
+        Args:
+            f: `str` or `os.PathLike`; `bytes`, `bytearray`, `memoryview`, `mmap.mmap`; or an object with read, seek and tell.
+            name: What messages call it; by default the path, `f.name`, or "<bytes>".
+            limits: Bounds on what is taken into memory.
+
+        Raises:
+            FileNotFoundError, IsADirectoryError, PermissionError: as `open` does.
+            NotSeekableError, NotSeekableStreamError: the object cannot seek.
+            ArgumentError: it reads text.
+        """
+        if isinstance(f, (str, os.PathLike)):
+            path = os.fspath(f)
+            if isinstance(path, bytes):
+                path = os.fsdecode(path)
+            if "\0" in path:
+                raise ArgumentError("a path cannot hold a NUL character", where=escape(path))
+            return cls(_FileDescriptor(path), name or escape(path, 1000), path=path)
+        if isinstance(f, (bytes, bytearray, memoryview)):
+            return cls(_Memory(memoryview(f).cast("B").toreadonly()), name or "<bytes>")
+        return cls._of_stream(f, name, limits or Limits())
+
+    @classmethod
+    def _of_stream(cls, f: Any, name: str | None, limits: Limits) -> Source:
+        raw = getattr(f, "name", None)
+        label = name or (escape(raw, 1000) if isinstance(raw, str) else "<stream>")
+        origin = _position(f)
+        if isinstance(f, mmap.mmap):
+            return cls(_Memory(memoryview(f)[origin:].toreadonly()), label, origin=origin, stream=f)
+        if not callable(getattr(f, "read", None)):
+            raise NotSeekableError(f"'{type(f).__name__}' object has no attribute 'read'.{_SEEK_HINT}")
+        try:
+            end = f.seek(0, os.SEEK_END)
+            end = f.tell() if not isinstance(end, int) else end
+            f.seek(origin)
+        except UnicodeDecodeError:
+            raise
+        except (OSError, ValueError, TypeError):
+            return cls(_Memory(memoryview(_spool(f, origin, limits))), label, origin=origin, stream=f)
+        return cls(_Stream(f, origin, max(0, end - origin)), label, origin=origin, stream=f)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Give back the descriptor that was opened here; a caller's own stream stays open."""
+        self._fetch.close()
+        self._segments.clear()
+        self._starts.clear()
+
+    # ---- reads
+
+    @property
+    def fd(self) -> int | None:
+        """The descriptor behind a path, for mapping; None for anything else."""
+        return self._fetch.fd if isinstance(self._fetch, _FileDescriptor) else None
+
+    @property
+    def stat(self) -> os.stat_result | None:
+        """What `fstat` said when the path was opened; None for anything else."""
+        return self._fetch.stat if isinstance(self._fetch, _FileDescriptor) else None
+
+    def check(self, offset: int, nbytes: int, what: str = "data") -> None:
+        """Raise `MalformedError` unless `nbytes` bytes from `offset` lie inside the file."""
+        if offset < 0 or nbytes < 0 or offset + nbytes > self.size:
+            raise MalformedError(
+                f"{what} ends at byte {offset + nbytes}, and the file has {self.size}",
+                where=f"{self.name}@{max(offset, 0)}",
+                hint="the file may be truncated: fetch it again and compare its size",
+            )
+
+    def read(self, offset: int, nbytes: int, what: str = "data") -> bytes:
+        """Return exactly `nbytes` bytes from `offset`, and keep them as part of the snapshot."""
+        return bytes(self.view(offset, nbytes, what))
+
+    def head(self, nbytes: int) -> bytes:
+        """Return the first `nbytes` bytes, or all there are."""
+        return self.read(0, min(nbytes, self.size))
+
+    def view(self, offset: int, nbytes: int, what: str = "data") -> memoryview:
+        """Like `read`, without a copy where the bytes are already in memory. Read-only."""
+        self.check(offset, nbytes, what)
+        if isinstance(self._fetch, _Memory):
+            return self._fetch.view[offset : offset + nbytes]
+        with self._lock:
+            index = bisect.bisect_right(self._starts, offset) - 1
+            if index >= 0:
+                start, kept = self._segments[index]
+                if offset + nbytes <= start + len(kept):
+                    return kept[offset - start : offset - start + nbytes].toreadonly()
+            buffer = memoryview(bytearray(nbytes))
+            self._fill(offset, buffer)
+            self._keep(offset, buffer)
+            return buffer.toreadonly()
+
+    def readinto(self, offset: int, view: memoryview, *, keep: bool = True, what: str = "data") -> None:
+        """Fill `view` from `offset`. With `keep`, `view` itself becomes part of the snapshot.
+
+        Args:
+            offset: Bytes.
+            view: Writable, format "B". With `keep`, nobody may write to it before the digest was taken.
+            keep: False for a range that is used once and not judged.
+            what: For the message of a `MalformedError`.
+        """
+        self.check(offset, len(view), what)
+        if isinstance(self._fetch, _Memory):
+            self._fetch.into(offset, view)
+            return
+        self._fill(offset, view)
+        if keep:
+            with self._lock:
+                self._keep(offset, view)
+
+    def _fill(self, offset: int, view: memoryview) -> None:
+        """Fill from segments where there are any, from the file elsewhere."""
+        position, end = offset, offset + len(view)
+        with self._lock:
+            index = max(0, bisect.bisect_right(self._starts, offset) - 1)
+            overlapping = []
+            for start, kept in self._segments[index:]:
+                if start >= end:
+                    break
+                if start + len(kept) > offset:
+                    overlapping.append((start, kept))
+        for start, kept in overlapping:
+            if start > position:
+                self._from_file(position, view[position - offset : start - offset])
+                position = start
+            stop = min(end, start + len(kept))
+            view[position - offset : stop - offset] = kept[position - start : stop - start]
+            position = stop
+        if position < end:
+            self._from_file(position, view[position - offset :])
+
+    def _from_file(self, offset: int, view: memoryview) -> None:
+        try:
+            got = self._fetch.into(offset, view)
+        except SafeloadError as error:
+            raise error.at(self.name) from None
+        except OSError as error:
+            raise UnsupportedError(f"reading failed: {error}", where=f"{self.name}@{offset}") from error
+        if got != len(view):
+            raise MalformedError(
+                f"the file ended at byte {offset + got} while it was read; it had {self.size} when it was opened",
+                where=f"{self.name}@{offset}",
+                hint="something changed the file meanwhile",
+            )
+
+    def _keep(self, offset: int, view: memoryview) -> None:
+        """Add the parts of `view` that no segment covers yet, keeping the list sorted and free of overlap."""
+        position, end = offset, offset + len(view)
+        index = max(0, bisect.bisect_right(self._starts, offset) - 1)
+        fresh: list[tuple[int, memoryview]] = []
+        for start, kept in self._segments[index:]:
+            if start >= end:
+                break
+            if start + len(kept) <= position:
+                continue
+            if start > position:
+                fresh.append((position, view[position - offset : start - offset]))
+            position = start + len(kept)
+        if position < end:
+            fresh.append((position, view[position - offset :]))
+        for start, part in fresh:
+            at = bisect.bisect_left(self._starts, start)
+            self._starts.insert(at, start)
+            self._segments.insert(at, (start, part))
+
+    # ---- digests
+
+    def pieces(self) -> Iterator[memoryview]:
+        """Yield the whole file in order, from segments where there are any; at most `CHUNK` bytes at a time."""
+        if isinstance(self._fetch, _Memory):
+            for start in range(0, self.size, CHUNK):
+                yield self._fetch.view[start : start + CHUNK]
+            return
+        with self._lock:
+            segments = list(self._segments)
+        position = 0
+        scratch = memoryview(bytearray(CHUNK))
+        for start, kept in [*segments, (self.size, memoryview(b""))]:
+            while position < start:
+                part = scratch[: min(CHUNK, start - position)]
+                self._from_file(position, part)
+                yield part
+                position += len(part)
+            for at in range(0, len(kept), CHUNK):
+                yield kept[at : at + CHUNK]
+            position = max(position, start + len(kept))
+
+    def digest(self, name: str, make: Callable[[], Any]) -> str:
+        """Return the hex digest that `make()` gives over the whole file, computed once per `name`."""
+        if name not in self._digests:
+            self.digests({name: make})
+        return self._digests[name]
+
+    def digests(self, makers: dict[str, Callable[[], Any]]) -> dict[str, str]:
+        """Take several digests in one pass; each maker gives an object with `update` and `hexdigest`."""
+        todo = {name: make() for name, make in makers.items() if name not in self._digests}
+        if todo:
+            for piece in self.pieces():
+                for hasher in todo.values():
+                    hasher.update(piece)
+            self._digests.update({name: hasher.hexdigest() for name, hasher in todo.items()})
+        return {name: self._digests[name] for name in makers}
+
+    @property
+    def sha256(self) -> str:
+        """SHA-256 of the whole file, lower-case hex."""
+        return self.digest("sha256", hashlib.sha256)
+
+    # ---- the caller's stream
+
+    def leave_at(self, offset: int) -> None:
+        """Put the caller's stream right behind byte `offset`, so that a next load goes on from there."""
+        if self._stream is not None:
+            self._stream.seek(self.origin + offset)
+
+
+def _position(f: Any) -> int:
+    """Where a caller's stream stands; the same exceptions as torch for one that cannot seek."""
+    try:
+        position = f.tell()
+        f.seek(position)
+    except UnicodeDecodeError:
+        raise
+    except AttributeError as error:
+        raise NotSeekableError(f"{error}.{_SEEK_HINT}") from error
+    except io.UnsupportedOperation as error:
+        raise NotSeekableStreamError(f"{error}.{_SEEK_HINT}") from error
+    if not isinstance(position, int) or position < 0:
+        raise ArgumentError(f"its tell() gives {type(position).__name__}, not a position")
+    return position
+
+
+def _spool(f: Any, origin: int, limits: Limits) -> bytearray:
+    """Take the rest of a stream that cannot say how long it is, within bounds."""
+    f.seek(origin)
+    data = bytearray()
+    while True:
+        part = f.read(CHUNK)
+        if not isinstance(part, (bytes, bytearray)):
+            raise ArgumentError(f"reads {type(part).__name__}, not bytes: open the file in binary mode")
+        if not part:
+            return data
+        data += part
+        if len(data) > limits.spool_bytes:
+            raise LimitError(f"more than {limits.spool_bytes} bytes come out of {type(f).__name__}")
