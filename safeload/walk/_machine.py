@@ -1,0 +1,978 @@
+"""The pickle machine: what each of the 68 opcodes does, for the symbolic walk and for the build.
+
+One Python source. It runs as it stands, and Cython compiles it, with the C types of `_machine.pxd`, to `_machine_c`. Both
+must give the same answer for every byte string: decision, error and offset. So every length goes through the unsigned
+helpers `_u16`, `_u32`, `_u64`; indices are bounds-checked in both; nothing relies on an integer wrapping or not.
+
+The walk makes no values. Its stack, memo and arena hold 64-bit integers: a *slot* is `kind | payload << 6` (see
+`walk.kinds`; the literals below are those numbers). The payload of a constant is the offset of its opcode, from which it can
+be read again; of a container or tuple, its record in the arena; of a global, its index. The build makes values, with the
+same operand readers, and asks a model for everything that is not plain data. It never meets a stream that was not walked.
+
+Offsets count bytes from the start of the stream.
+"""
+
+import array
+import re
+import struct
+
+MAX_NAME = 4096  # bytes of a module or attribute name; longer ones do not exist
+KEPT_LIST = 16  # items of a list that are kept as evidence
+KEPT_DICT = 64  # pairs of a dict that are kept, for checking the state of a BUILD
+MAX_TUPLE_DEPTH = 1_000  # deeper tuples are hashed, compared and shown by recursion in C
+MAX_HASH_DEPTH = 200
+MAX_HASH_SIZE = 1_000_000  # hashing a tuple visits every value that it stands for
+MAX_ODD_KEYS = 10_000  # keys whose hashes a file can choose: dicts of them take quadratic time
+DENSE_MEMO = 65_536
+MAX_DIGITS = 4_300  # CPython refuses longer decimal integers, because reading them takes quadratic time
+SATURATED = 1 << 60
+RECORD = 6  # integers in an arena record
+
+_INT_TEXT = re.compile(rb"[+-]?[0-9]+\Z")
+_LONG_TEXT = re.compile(rb"[+-]?[0-9]+L?\Z")
+_FLOAT_TEXT = re.compile(rb"[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?\Z|[+-]?(?:inf|nan)\Z")
+_C_INTEGER = re.compile(rb"\s*[+-]?(?:0[xX]_?[0-9a-fA-F](?:_?[0-9a-fA-F])*|0[oO]_?[0-7](?:_?[0-7])*|0[bB]_?[01](?:_?[01])*|[1-9](?:_?[0-9])*|0(?:_?0)*)[lL]?\Z")
+_INDEX_TEXT = re.compile(rb"[0-9]{1,10}\Z")
+_STRING_SIMPLE = re.compile(rb"[\x20-\x7e]*\Z")
+
+
+class Malformed(Exception):
+    """The stream breaks here: `args` are the message and the offset."""
+
+
+def _u16(data, p):
+    return data[p] | (data[p + 1] << 8)
+
+
+def _u32(data, p):
+    low = data[p] | (data[p + 1] << 8) | (data[p + 2] << 16)
+    high = data[p + 3]
+    return low + high * 16777216
+
+
+def _i32(data, p):
+    value = _u32(data, p)
+    if value >= 2147483648:
+        value = value - 4294967296
+    return value
+
+
+def _u64(data, p):
+    """Read 8 bytes as an unsigned length; anything from 2**62 on is as long as 2**62: longer than any file."""
+    if data[p + 7] >= 64:
+        return 4611686018427387904
+    low = _u32(data, p)
+    high = _u32(data, p + 4)
+    return low + high * 4294967296
+
+
+def _line(data, p, n):
+    """Offset of the newline at or after `p`, or -1."""
+    while p < n:
+        if data[p] == 10:
+            return p
+        p += 1
+    return -1
+
+
+def _ascii(data, p, end):
+    """Whether all bytes from `p` to `end` are below 0x80."""
+    while p < end:
+        if data[p] >= 128:
+            return False
+        p += 1
+    return True
+
+
+def parse_int(text, offset):
+    """INT: 00 and 01 are booleans, anything else an int as C reads it (base prefixes, underscores)."""
+    if text == b"00":
+        return False
+    if text == b"01":
+        return True
+    return _integer(text, offset, False)
+
+
+def parse_long(text, offset):
+    """LONG: like INT, with an L behind that is cut off."""
+    return _integer(text, offset, True)
+
+
+def _integer(text, offset, is_long):
+    body = text[:-1] if is_long and text[-1:] == b"L" else text
+    if not is_long and b"\0" in body:
+        body = body[: body.index(b"\0")]  # C's strtol stops there
+    if len(body) > MAX_DIGITS:
+        raise Malformed(f"an integer of {len(body)} digits; {MAX_DIGITS} are read", offset)
+    if _C_INTEGER.match(body) is None or body[-1:] in (b"l", b"L"):
+        if _INT_TEXT.match(body) is None:
+            raise Malformed("an integer in a form that does not exist", offset)
+        if len(body.lstrip(b"+-")) > 1 and body.lstrip(b"+-").strip(b"0") and body.lstrip(b"+-")[:1] == b"0":
+            raise Malformed("a decimal integer with leading zeros", offset)
+    return int(body, 0)
+
+
+def parse_float(text, offset):
+    """FLOAT: as PyOS_string_to_double reads it."""
+    if _FLOAT_TEXT.match(text.lower()) is None or len(text) > MAX_NAME:
+        raise Malformed("a float in a form that does not exist", offset)
+    return float(text)
+
+
+def parse_string(text, offset):
+    """STRING: the bytes between the quotes, escapes undone."""
+    body = text.rstrip(b" \t\r\v\f")
+    if len(body) < 2 or body[:1] != body[-1:] or body[:1] not in (b"'", b'"'):
+        raise Malformed("a quoted string without its quotes", offset)
+    return _unescape(body[1:-1], offset)
+
+
+_SIMPLE_ESCAPES = {
+    0x5C: b"\\", 0x27: b"'", 0x22: b'"', 0x6E: b"\n", 0x72: b"\r", 0x74: b"\t", 0x62: b"\b", 0x66: b"\f",
+    0x61: b"\a", 0x76: b"\v", 0x0A: b"",
+}  # fmt: skip
+_ESCAPE = re.compile(rb"\\(?:x([0-9a-fA-F]{2})|([0-7]{1,3})|(.)|$)", re.DOTALL)
+
+
+def _unescape(body, offset):
+    """Undo the escapes of a bytes literal, as PyBytes_DecodeEscape does."""
+    if b"\\" not in body:
+        return body
+
+    def one(match):
+        hexed, octal, char = match.groups()
+        if hexed is not None:
+            return bytes([int(hexed, 16)])
+        if octal is not None:
+            return bytes([int(octal, 8) & 255])
+        if char is None or char == b"x":
+            raise Malformed("a string that ends inside an escape", offset)
+        return _SIMPLE_ESCAPES.get(char[0], b"\\" + char)
+
+    return _ESCAPE.sub(one, body)
+
+
+def parse_unicode(text, offset):
+    """UNICODE: raw-unicode-escape."""
+    try:
+        return text.decode("raw-unicode-escape")
+    except UnicodeDecodeError:
+        raise Malformed("a UNICODE operand with a broken escape", offset) from None
+
+
+def parse_index(text, offset):
+    """GET and PUT: a memo index in decimal; -1 when its form is odd (signs, blanks, zeros in front, too long)."""
+    if _INDEX_TEXT.match(text) is None or (len(text) > 1 and text[:1] == b"0"):
+        return -1
+    return int(text)
+
+
+def text_of(data, offset, encoding):
+    """The value of the string or bytes opcode at `offset`: str or bytes. The walk has checked its lengths."""
+    op = data[offset]
+    if op == 0x58:
+        start, count = offset + 5, _u32(data, offset + 1)
+    elif op == 0x8C or op == 0x55 or op == 0x43:
+        start, count = offset + 2, data[offset + 1]
+    elif op == 0x8D or op == 0x8E or op == 0x96:
+        start, count = offset + 9, _u64(data, offset + 1)
+    elif op == 0x54 or op == 0x42:
+        start, count = offset + 5, _u32(data, offset + 1)
+    else:
+        end = _line(data, offset + 1, len(data))
+        line = bytes(data[offset + 1 : end])
+        if op == 0x56:
+            return parse_unicode(line, offset)
+        return _decoded(parse_string(line, offset), encoding, offset)
+    raw = bytes(data[start : start + count])
+    if op == 0x58 or op == 0x8C or op == 0x8D:
+        return _utf8(raw, offset)
+    if op == 0x55 or op == 0x54:
+        return _decoded(raw, encoding, offset)
+    return raw
+
+
+def _utf8(raw, offset):
+    try:
+        return str(raw, "utf-8", "surrogatepass")
+    except UnicodeDecodeError:
+        raise Malformed("text that is not UTF-8", offset) from None
+
+
+def _decoded(raw, encoding, offset):
+    """Python 2 strings: bytes, or decoded as the caller asked."""
+    if encoding == "bytes":
+        return raw
+    try:
+        return raw.decode(encoding)
+    except (UnicodeDecodeError, LookupError):
+        raise Malformed(f"a Python 2 string that is not {encoding}", offset) from None
+
+
+class Walker:
+    """The symbolic pass over one stream.
+
+    Args:
+        data: The bytes, as a read-only memoryview of format "B".
+        start: Where the stream begins.
+        resolve: Called once per distinct global: (module, attribute) → (kind, modelled or None).
+        encoding: What Python 2 strings are decoded with, or "bytes".
+        limits: `safeload.source.Limits`.
+        persistent: Whether persistent ids have a meaning here.
+        mapping: Called with (module, attribute) of protocols 0 to 2: the name that Python 3 gives it.
+    """
+
+    def __init__(self, data, start, resolve, mapping, encoding, limits, persistent):
+        self.data = data
+        self.start = start
+        self.size = len(data)
+        self.resolve = resolve
+        self.mapping = mapping
+        self.encoding = encoding
+        self.persistent = persistent
+        self.max_opcodes = limits.opcodes
+        self.max_memo = limits.memo
+        self.max_calls = limits.calls
+        self.max_expansion = min(limits.expansion, SATURATED)
+        self.stack = array.array("q", bytes(8 * 256))
+        self.marks = array.array("q", bytes(8 * 64))
+        self.memo = array.array("q", bytes(8 * 256))
+        self.arena = array.array("q", bytes(8 * RECORD * 64))
+        self.items = array.array("q", bytes(8 * 256))
+        self.sparse = {}
+        self.sp = 0
+        self.mp = 0
+        self.memo_len = 0
+        self.records = 1
+        self.kept = 0
+        self.odd_keys = 0
+        self.globals = []  # (module, attribute, offset, modelled or None)
+        self.by_name = {}
+        self.events = []  # (opcode name, callee slot, argument slot, offset)
+        self.events_of = {}
+        self.notes = []  # (rule, message, offset)
+        self.noted = {}
+        self.opcodes = 0
+        self.protocol = 0
+        self.end = -1
+        self.checked = False
+        self.pids = 0
+        self.root = 0
+
+    # ---- evidence
+
+    def note(self, rule, message, offset):
+        """Keep a finding, each text once, and not without end."""
+        key = (rule, message)
+        if key not in self.noted:
+            if len(self.notes) >= 1000:
+                return
+            self.noted[key] = True
+            self.notes.append((rule, message, offset))
+
+    def event(self, name, callee, args, offset):
+        """Keep a call on something that is not modelled; at most 20 per global. Returns the slot of its result."""
+        root = callee >> 6
+        if callee & 63 == 16:
+            root = self.events[root][4] if root >= 0 and root < len(self.events) else -1
+        seen = self.events_of.get(root, 0)
+        self.events_of[root] = seen + 1
+        if seen >= 20:
+            return 16 | (self.events_of[("last", root)] << 6)
+        self.events_of[("last", root)] = len(self.events)
+        self.events.append((name, callee, args, offset, root))
+        return 16 | ((len(self.events) - 1) << 6)
+
+    # ---- storage for slots
+
+    def grow_stack(self):
+        self.stack.extend(self.stack)
+
+    def push_mark(self, value):
+        if self.mp >= len(self.marks):
+            self.marks = array.array("q", list(self.marks) * 2)
+        self.marks[self.mp] = value
+        self.mp += 1
+
+    def put(self, index, slot, p):
+        """PUT: set a memo entry. Indices are dense in every pickler's output; others are kept apart, and noted."""
+        if index >= DENSE_MEMO and index > p:
+            self.note("SL124", "a memo index beyond what the stream could have filled", p)
+            if index not in self.sparse:
+                self.memo_len += 1
+            self.sparse[index] = slot
+            return
+        if index > self.max_memo:
+            raise Malformed(f"memo index {index}; at most {self.max_memo} are kept", p)
+        if index >= len(self.memo):
+            size = len(self.memo)
+            while size <= index:
+                size *= 2
+            self.memo = array.array("q", self.memo.tobytes() + bytes(8 * (size - len(self.memo))))
+        if self.memo[index] == 0:
+            self.memo_len += 1
+        elif self.memo[index] != slot:
+            self.note("SL124", "a memo entry is written again with another value", p)
+        self.memo[index] = slot
+
+    def get(self, index, p):
+        slot = 0
+        if index >= 0 and index < len(self.memo):
+            slot = self.memo[index]
+        if slot == 0:
+            slot = self.sparse.get(index, 0)
+        if slot == 0:
+            raise Malformed(f"memo entry {index} was never written", p)
+        return slot
+
+    def record(self):
+        """Take an arena record; its six integers are zero."""
+        if (self.records + 1) * RECORD > len(self.arena):
+            self.arena = array.array("q", self.arena.tobytes() + bytes(8 * len(self.arena)))
+        index = self.records
+        self.records += 1
+        return index
+
+    def keep(self, first, count):
+        """Copy `count` slots from the stack at `first` to the kept items; returns where they begin."""
+        while self.kept + count > len(self.items):
+            self.items = array.array("q", self.items.tobytes() + bytes(8 * len(self.items)))
+        start = self.kept
+        for i in range(count):
+            self.items[start + i] = self.stack[first + i]
+        self.kept += count
+        return start
+
+    def weight(self, slot):
+        """How many values a slot stands for."""
+        kind = slot & 63
+        if kind == 9:
+            return self.arena[(slot >> 6) * RECORD + 3] if slot >> 6 else 1
+        if (kind >= 10 and kind <= 13) or (kind >= 18 and kind <= 21):
+            return self.arena[(slot >> 6) * RECORD + 3] + 1 if slot >> 6 else 1
+        return 1
+
+    def make_tuple(self, first, count, p):
+        """TUPLE*: a record of [items, count, depth, weight, hashable, 0]."""
+        if count == 0:
+            return 9
+        index = self.record()
+        base = index * RECORD
+        start = self.keep(first, count)
+        depth = 0
+        weight = 1
+        unhashable = 0
+        for i in range(count):
+            slot = self.stack[first + i]
+            kind = slot & 63
+            weight += self.weight(slot)
+            if kind == 9 and slot >> 6:
+                other = (slot >> 6) * RECORD
+                if self.arena[other + 2] > depth:
+                    depth = self.arena[other + 2]
+                if self.arena[other + 4]:
+                    unhashable = 1
+            elif self.unhashable(kind):
+                unhashable = 1
+        if weight > self.max_expansion:
+            raise Malformed("shared tuples stand for more values than are allowed", p)
+        if depth + 1 > MAX_TUPLE_DEPTH:
+            raise Malformed(f"tuples nested deeper than {MAX_TUPLE_DEPTH}", p)
+        self.arena[base] = start
+        self.arena[base + 1] = count
+        self.arena[base + 2] = depth + 1
+        self.arena[base + 3] = weight
+        self.arena[base + 4] = unhashable
+        return 9 | (index << 6)
+
+    def unhashable(self, kind):
+        return kind == 8 or (kind >= 10 and kind <= 12) or (kind >= 18 and kind <= 21) or kind == 30
+
+    def hashed(self, slot, p):
+        """A value becomes a key or a member of a set: check that hashing it is possible and cheap."""
+        kind = slot & 63
+        if kind == 6 or kind == 3:
+            return
+        if self.unhashable(kind):
+            raise Malformed("an unhashable value as a key", p)
+        if kind == 9 and slot >> 6:
+            base = (slot >> 6) * RECORD
+            if self.arena[base + 4]:
+                raise Malformed("an unhashable value as a key", p)
+            if self.arena[base + 2] > MAX_HASH_DEPTH or self.arena[base + 3] > MAX_HASH_SIZE:
+                raise Malformed("a key that stands for too many values to hash", p)
+            if self.arena[base + 3] > 64:
+                self.odd_keys += 1
+        if kind == 4 or kind == 15 or kind == 16 or kind == 17 or kind == 31:
+            self.odd_keys += 1
+        if self.odd_keys > MAX_ODD_KEYS:
+            raise Malformed(f"more than {MAX_ODD_KEYS} keys whose hashes the file chooses", p)
+
+    def container(self, kind):
+        """A new list, dict or set: a record of [kept items, how many, count, weight, 0, 0]."""
+        return kind | (self.record() << 6)
+
+    def fill(self, target, first, count, is_pairs, p):
+        """Put `count` slots from the stack at `first` into a container."""
+        if target >> 6 == 0 or count == 0:
+            return
+        base = (target >> 6) * RECORD
+        limit = 2 * KEPT_DICT if is_pairs else KEPT_LIST
+        weight = self.arena[base + 3]
+        for i in range(count):
+            weight += self.weight(self.stack[first + i])
+        if weight > self.max_expansion:
+            raise Malformed("shared containers stand for more values than are allowed", p)
+        self.arena[base + 3] = weight
+        held = self.arena[base + 1]
+        if held == self.arena[base + 2] and held < limit:
+            room = limit - held
+            if room > count:
+                room = count
+            start = self.arena[base]
+            if held and start + held != self.kept:  # something else was kept behind it: move it to the end
+                while self.kept + held > len(self.items):
+                    self.items = array.array("q", self.items.tobytes() + bytes(8 * len(self.items)))
+                for i in range(held):
+                    self.items[self.kept + i] = self.items[start + i]
+                start = self.kept
+                self.kept += held
+            fresh = self.keep(first, room)
+            if not held:
+                start = fresh
+            self.arena[base] = start
+            self.arena[base + 1] = held + room
+        self.arena[base + 2] += count
+
+    # ---- globals and calls
+
+    def named(self, module, attribute, offset):
+        """Push a global; the first time that a name is met, ask what it is."""
+        key = (module, attribute)
+        found = self.by_name.get(key)
+        if found is None:
+            if len(self.globals) >= self.max_calls:
+                raise Malformed(f"more than {self.max_calls} different globals", offset)
+            name, kind, modelled = self.resolve(module, attribute)
+            index = len(self.globals)
+            self.globals.append((module, attribute, offset, modelled, name))
+            found = kind | (index << 6)
+            self.by_name[key] = found
+        return found
+
+    def read_global(self, p, offset):
+        """GLOBAL and INST: two lines. Returns (slot, offset behind)."""
+        data = self.data
+        middle = _line(data, p, min(self.size, p + MAX_NAME))
+        end = _line(data, middle + 1, min(self.size, middle + 1 + MAX_NAME)) if middle >= 0 else -1
+        if end < 0:
+            raise Malformed("a global's name has no end", offset)
+        try:
+            module = str(bytes(data[p:middle]), "utf-8")
+            attribute = str(bytes(data[middle + 1 : end]), "utf-8")
+        except UnicodeDecodeError:
+            raise Malformed("a global's name is not UTF-8", offset) from None
+        if self.protocol < 3:
+            module, attribute = self.mapping(module, attribute)
+        return self.named(module, attribute, offset), end + 1
+
+    def stack_global(self, module, attribute, offset):
+        """STACK_GLOBAL: both operands must be constants of this stream."""
+        if module & 63 != 6 or attribute & 63 != 6:
+            self.note("SL107", "the name of a global is computed, not written", offset)
+            return self.named("", f"<computed at {offset}>", offset)
+        first = text_of(self.data, module >> 6, self.encoding)
+        second = text_of(self.data, attribute >> 6, self.encoding)
+        if len(first) > MAX_NAME or len(second) > MAX_NAME:
+            raise Malformed("a global's name is longer than any", offset)
+        if self.protocol < 3:
+            first, second = self.mapping(first, second)
+        return self.named(first, second, offset)
+
+    def arguments(self, args):
+        """Where the items of an argument tuple lie, and how many: (start, count)."""
+        if args >> 6 == 0:
+            return 0, 0
+        base = (args >> 6) * RECORD
+        return self.arena[base], self.arena[base + 1]
+
+    def call(self, name, callee, args, offset):
+        """REDUCE, INST, OBJ, NEWOBJ, NEWOBJ_EX: what the call gives, as a slot."""
+        kind = callee & 63
+        if kind == 14 or kind == 32 or kind == 33:
+            modelled = self.globals[callee >> 6][3]
+            signatures = modelled.newobj if name == "NEWOBJ" else modelled.reduce
+            if name != "NEWOBJ_EX" and args & 63 == 9:
+                start, count = self.arguments(args)
+                for signature in signatures:
+                    if self.fits(signature, start, count):
+                        if modelled.checked:
+                            self.checked = True
+                        result = modelled.result
+                        if (result >= 10 and result <= 13) or (result >= 18 and result <= 21):
+                            return self.container(result)
+                        return result
+            self.note("SL104", f"{name} of {modelled.name} with {self.shape(args)}", offset)
+            return self.event(name, callee, args, offset)
+        if kind != 15 and kind != 16:
+            self.note("SL110", f"{name} on a value that is no global", offset)
+            return self.event(name, 15 | (self.anonymous(offset) << 6), args, offset)
+        return self.event(name, callee, args, offset)
+
+    def anonymous(self, offset):
+        """A stand-in for a callee that is no global at all."""
+        return self.named("", "<a value>", offset) >> 6
+
+    def fits(self, signature, start, count):
+        kinds = signature.kinds
+        if count < signature.required or (count > len(kinds) and not signature.rest):
+            return False
+        for i in range(count):
+            accepted = kinds[i] if i < len(kinds) else signature.rest
+            if not accepted >> (self.items[start + i] & 63) & 1:
+                return False
+        for index, accepts in signature.texts:
+            if index < count and not accepts(text_of(self.data, self.items[start + index] >> 6, self.encoding)):
+                return False
+        return True
+
+    def shape(self, args):
+        """The kinds of a call's arguments, for a message."""
+        if args & 63 != 9:
+            return "arguments that are no tuple"
+        start, count = self.arguments(args)
+        return (count, tuple(self.items[start + i] & 63 for i in range(min(count, 12))))
+
+    def build(self, target, state, offset, table):
+        """BUILD: which state a value of this kind takes."""
+        kind = target & 63
+        if kind == 15 or kind == 16:
+            self.event("BUILD", target, state, offset)
+            return target
+        rule = table.get(kind)
+        if rule is None or not rule[0] >> (state & 63) & 1:
+            self.note("SL105", f"BUILD gives state {(state & 63,)} to {(kind,)}", offset)
+            return target
+        keys = rule[1]
+        if keys is not None and state >> 6:
+            base = (state >> 6) * RECORD
+            start, held, count = self.arena[base], self.arena[base + 1], self.arena[base + 2]
+            known = held == count
+            for i in range(0, held, 2):
+                slot = self.items[start + i]
+                if slot & 63 != 6 or text_of(self.data, slot >> 6, self.encoding) not in keys:
+                    known = False
+            if not known:
+                self.note("SL105", f"BUILD sets attributes on {(kind,)}", offset)
+        self.checked = True
+        return 23 if kind == 34 else target
+
+    def extend(self, target, first, count, name, offset):
+        """APPEND(S), ADDITEMS: into exactly a list, deque or set."""
+        kind = target & 63
+        if kind == 10 or kind == 21:
+            if name == "ADDITEMS":
+                self.note("SL105", f"{name} on {(kind,)}", offset)
+        elif kind == 12:
+            if name != "ADDITEMS":
+                self.note("SL105", f"{name} on {(kind,)}", offset)
+            for i in range(count):
+                self.hashed(self.stack[first + i], offset)
+        elif kind == 15 or kind == 16:
+            self.event(name, target, 0, offset)
+            return
+        else:
+            self.note("SL105", f"{name} on {(kind,)}", offset)
+            return
+        self.fill(target, first, count, False, offset)
+
+    def set_items(self, target, first, count, name, offset):
+        """SETITEM(S): into exactly a dict, OrderedDict, Counter or defaultdict."""
+        kind = target & 63
+        if count % 2:
+            raise Malformed("an odd number of items for a dict", offset)
+        for i in range(0, count, 2):
+            slot = self.stack[first + i]
+            if slot & 63 != 6:
+                self.hashed(slot, offset)
+        if kind == 15 or kind == 16:
+            self.event(name, target, 0, offset)
+            return
+        if kind != 11 and not (kind >= 18 and kind <= 20):
+            self.note("SL105", f"{name} on {(kind,)}", offset)
+            return
+        self.fill(target, first, count, True, offset)
+
+    # ---- the pass
+
+    def run(self, table):
+        """Walk to STOP. Raises Malformed where the stream breaks; what was seen until then is kept."""
+        data = self.data
+        n = self.size
+        p = self.start
+        frame_end = 0
+        stack = self.stack
+        capacity = len(stack)
+        sp = 0
+        fence = 0
+        count = 0
+        at = p
+        try:
+            while True:
+                at = p
+                if p >= n:
+                    raise Malformed("the stream ends before STOP", p)
+                if frame_end and p >= frame_end:
+                    if p > frame_end:
+                        self.note("SL120", "an opcode reaches over the end of its frame", at)
+                    frame_end = 0
+                if sp + 2 >= capacity:
+                    self.grow_stack()
+                    stack = self.stack
+                    capacity = len(stack)
+                op = data[p]
+                p += 1
+                count += 1
+                if op == 0x4B:  # BININT1
+                    p = _after(p, 1, n, at)
+                    stack[sp] = 3 | (at << 6)
+                    sp += 1
+                elif op == 0x71:  # BINPUT
+                    p = _after(p, 1, n, at)
+                    if sp <= fence:
+                        raise Malformed("nothing to put into the memo", at)
+                    self.put(data[p - 1], stack[sp - 1], at)
+                elif op == 0x68:  # BINGET
+                    p = _after(p, 1, n, at)
+                    stack[sp] = self.get(data[p - 1], at)
+                    sp += 1
+                elif op == 0x72:  # LONG_BINPUT
+                    p = _after(p, 4, n, at)
+                    if sp <= fence:
+                        raise Malformed("nothing to put into the memo", at)
+                    self.put(_u32(data, p - 4), stack[sp - 1], at)
+                elif op == 0x6A:  # LONG_BINGET
+                    p = _after(p, 4, n, at)
+                    stack[sp] = self.get(_u32(data, p - 4), at)
+                    sp += 1
+                elif op == 0x94:  # MEMOIZE
+                    if sp <= fence:
+                        raise Malformed("nothing to put into the memo", at)
+                    self.put(self.memo_len, stack[sp - 1], at)
+                elif op == 0x58 or op == 0x8C or op == 0x8D:  # BINUNICODE, SHORT_, 8
+                    if op == 0x58:
+                        p = _after(p, 4, n, at)
+                        length = _u32(data, p - 4)
+                    elif op == 0x8C:
+                        p = _after(p, 1, n, at)
+                        length = data[p - 1]
+                    else:
+                        p = _after(p, 8, n, at)
+                        length = _u64(data, p - 8)
+                    start = p
+                    p = _after(p, length, n, at)
+                    if not _ascii(data, start, p):
+                        _utf8(bytes(data[start:p]), at)
+                    stack[sp] = 6 | (at << 6)
+                    sp += 1
+                elif op == 0x4A:  # BININT
+                    p = _after(p, 4, n, at)
+                    stack[sp] = 3 | (at << 6)
+                    sp += 1
+                elif op == 0x4D:  # BININT2
+                    p = _after(p, 2, n, at)
+                    stack[sp] = 3 | (at << 6)
+                    sp += 1
+                elif op == 0x47:  # BINFLOAT
+                    p = _after(p, 8, n, at)
+                    stack[sp] = 5 | (at << 6)
+                    sp += 1
+                elif op == 0x4E:  # NONE
+                    stack[sp] = 1
+                    sp += 1
+                elif op == 0x88 or op == 0x89:  # NEWTRUE, NEWFALSE
+                    stack[sp] = 2 | (at << 6)
+                    sp += 1
+                elif op == 0x28:  # MARK
+                    self.push_mark(fence)
+                    fence = sp
+                elif op == 0x5D:  # EMPTY_LIST
+                    stack[sp] = self.container(10)
+                    sp += 1
+                elif op == 0x7D:  # EMPTY_DICT
+                    stack[sp] = self.container(11)
+                    sp += 1
+                elif op == 0x29:  # EMPTY_TUPLE
+                    stack[sp] = 9
+                    sp += 1
+                elif op == 0x8F:  # EMPTY_SET
+                    stack[sp] = self.container(12)
+                    sp += 1
+                elif op == 0x85 or op == 0x86 or op == 0x87:  # TUPLE1, 2, 3
+                    length = op - 0x84
+                    if sp - fence < length:
+                        raise Malformed("too few values for a tuple", at)
+                    sp -= length
+                    stack[sp] = self.make_tuple(sp, length, at)
+                    sp += 1
+                elif op == 0x61 or op == 0x73:  # APPEND, SETITEM
+                    length = 1 if op == 0x61 else 2
+                    if sp - fence < length + 1:
+                        raise Malformed("too few values to append", at)
+                    sp -= length
+                    if op == 0x61:
+                        self.extend(stack[sp - 1], sp, 1, "APPEND", at)
+                    else:
+                        self.set_items(stack[sp - 1], sp, 2, "SETITEM", at)
+                elif op == 0x74 or op == 0x65 or op == 0x75 or op == 0x90 or op == 0x6C or op == 0x64 or op == 0x91 or op == 0x31 or op == 0x6F or op == 0x69:
+                    # all that take the values above a MARK
+                    if self.mp == 0:
+                        raise Malformed("no MARK on the stack", at)
+                    first = fence
+                    length = sp - fence
+                    self.mp -= 1
+                    fence = self.marks[self.mp]
+                    sp = first
+                    if op == 0x74:  # TUPLE
+                        stack[sp] = self.make_tuple(first, length, at)
+                        sp += 1
+                    elif op == 0x65 or op == 0x75 or op == 0x90:  # APPENDS, SETITEMS, ADDITEMS
+                        if sp <= fence:
+                            raise Malformed("nothing below the MARK", at)
+                        if op == 0x75:
+                            self.set_items(stack[sp - 1], first, length, "SETITEMS", at)
+                        else:
+                            self.extend(stack[sp - 1], first, length, "APPENDS" if op == 0x65 else "ADDITEMS", at)
+                    elif op == 0x6C:  # LIST
+                        slot = self.container(10)
+                        self.fill(slot, first, length, False, at)
+                        stack[sp] = slot
+                        sp += 1
+                    elif op == 0x64:  # DICT
+                        slot = self.container(11)
+                        self.set_items(slot, first, length, "DICT", at)
+                        stack[sp] = slot
+                        sp += 1
+                    elif op == 0x91:  # FROZENSET
+                        slot = self.container(13)
+                        for i in range(length):
+                            self.hashed(stack[first + i], at)
+                        self.fill(slot, first, length, False, at)
+                        stack[sp] = slot
+                        sp += 1
+                    elif op == 0x6F:  # OBJ
+                        if length < 1:
+                            raise Malformed("OBJ without a class", at)
+                        slot = self.make_tuple(first + 1, length - 1, at)
+                        stack[sp] = self.call("OBJ", stack[first], slot, at)
+                        sp += 1
+                    elif op == 0x69:  # INST
+                        slot = self.make_tuple(first, length, at)
+                        callee, p = self.read_global(p, at)
+                        stack[sp] = self.call("INST", callee, slot, at)
+                        sp += 1
+                elif op == 0x30:  # POP
+                    if sp > fence:
+                        sp -= 1
+                    elif self.mp:
+                        self.mp -= 1
+                        fence = self.marks[self.mp]
+                    else:
+                        raise Malformed("nothing to pop", at)
+                elif op == 0x32:  # DUP
+                    if sp <= fence:
+                        raise Malformed("nothing to duplicate", at)
+                    stack[sp] = stack[sp - 1]
+                    sp += 1
+                elif op == 0x63:  # GLOBAL
+                    callee, p = self.read_global(p, at)
+                    stack[sp] = callee
+                    sp += 1
+                elif op == 0x93:  # STACK_GLOBAL
+                    if sp - fence < 2:
+                        raise Malformed("too few values for STACK_GLOBAL", at)
+                    sp -= 2
+                    callee = self.stack_global(stack[sp], stack[sp + 1], at)
+                    stack[sp] = callee
+                    sp += 1
+                elif op == 0x52 or op == 0x81:  # REDUCE, NEWOBJ
+                    if sp - fence < 2:
+                        raise Malformed("too few values for a call", at)
+                    sp -= 2
+                    stack[sp] = self.call("REDUCE" if op == 0x52 else "NEWOBJ", stack[sp], stack[sp + 1], at)
+                    sp += 1
+                elif op == 0x92:  # NEWOBJ_EX
+                    if sp - fence < 3:
+                        raise Malformed("too few values for a call", at)
+                    sp -= 3
+                    slot = self.make_tuple(sp + 1, 2, at)
+                    stack[sp] = self.call("NEWOBJ_EX", stack[sp], slot, at)
+                    sp += 1
+                elif op == 0x62:  # BUILD
+                    if sp - fence < 2:
+                        raise Malformed("too few values for BUILD", at)
+                    sp -= 1
+                    stack[sp - 1] = self.build(stack[sp - 1], stack[sp], at, table)
+                elif op == 0x51 or op == 0x50:  # BINPERSID, PERSID
+                    if op == 0x50:
+                        p = self.skip_line(p, at) + 1
+                        slot = 6
+                        self.note("SL109", "a persistent id written as text", at)
+                    else:
+                        if sp <= fence:
+                            raise Malformed("nothing to take as a persistent id", at)
+                        sp -= 1
+                        slot = stack[sp]
+                    self.checked = True
+                    self.pids += 1
+                    if not self.persistent:
+                        self.note("SL109", "a persistent id, and nothing that gives it a meaning", at)
+                        slot = self.event("PERSID", 15 | (self.named("", "<a persistent id>", at) & ~63), slot, at)
+                        stack[sp] = slot
+                    else:
+                        stack[sp] = 22
+                    sp += 1
+                elif op == 0x55 or op == 0x54 or op == 0x42 or op == 0x43 or op == 0x8E or op == 0x96:
+                    if op == 0x55 or op == 0x43:
+                        p = _after(p, 1, n, at)
+                        length = data[p - 1]
+                    elif op == 0x54:
+                        p = _after(p, 4, n, at)
+                        length = _i32(data, p - 4)
+                        if length < 0:
+                            raise Malformed("a string of negative length", at)
+                    elif op == 0x42:
+                        p = _after(p, 4, n, at)
+                        length = _u32(data, p - 4)
+                    else:
+                        p = _after(p, 8, n, at)
+                        length = _u64(data, p - 8)
+                    p = _after(p, length, n, at)
+                    if op == 0x55 or op == 0x54:  # SHORT_BINSTRING, BINSTRING
+                        stack[sp] = self.string_kind(at) | (at << 6)
+                    elif op == 0x96:  # BYTEARRAY8
+                        stack[sp] = 8 | (at << 6)
+                    else:  # BINBYTES, SHORT_BINBYTES, BINBYTES8
+                        stack[sp] = 7 | (at << 6)
+                    sp += 1
+                elif op == 0x8A or op == 0x8B:  # LONG1, LONG4
+                    if op == 0x8A:
+                        p = _after(p, 1, n, at)
+                        length = data[p - 1]
+                    else:
+                        p = _after(p, 4, n, at)
+                        length = _i32(data, p - 4)
+                        if length < 0:
+                            raise Malformed("an integer of negative length", at)
+                    p = _after(p, length, n, at)
+                    stack[sp] = (3 if length < 8 else 4) | (at << 6)
+                    sp += 1
+                elif op == 0x95:  # FRAME
+                    p = _after(p, 8, n, at)
+                    length = _u64(data, p - 8)
+                    if length > n - p:
+                        raise Malformed(f"a frame of {length} bytes where {n - p} are left", at)
+                    if frame_end:
+                        self.note("SL120", "a frame begins inside another frame", at)
+                    frame_end = p + length
+                elif op == 0x80:  # PROTO
+                    p = _after(p, 1, n, at)
+                    if data[p - 1] > 5:
+                        raise Malformed(f"protocol {data[p - 1]}; 5 is the highest there is", at)
+                    if at != self.start:
+                        self.note("SL123", "PROTO stands inside the stream", at)
+                    self.protocol = data[p - 1]
+                elif op == 0x2E:  # STOP
+                    if sp <= fence or sp < 1:
+                        raise Malformed("STOP with nothing on the stack", at)
+                    if frame_end and p != frame_end:
+                        self.note("SL120", "STOP does not end its frame", at)
+                    if sp != 1 or self.mp:
+                        self.note("SL121", "values or marks are left on the stack at STOP", at)
+                    self.root = stack[sp - 1]
+                    self.end = p
+                    break
+                elif op == 0x49 or op == 0x4C or op == 0x46 or op == 0x53 or op == 0x56 or op == 0x67 or op == 0x70:
+                    # INT, LONG, FLOAT, STRING, UNICODE, GET, PUT: text operands
+                    first = p
+                    p = self.skip_line(p, at)
+                    if op == 0x67 or op == 0x70:
+                        index = self.text_index(first, p, at)
+                        if op == 0x67:
+                            stack[sp] = self.get(index, at)
+                            sp += 1
+                        else:
+                            if sp <= fence:
+                                raise Malformed("nothing to put into the memo", at)
+                            self.put(index, stack[sp - 1], at)
+                    else:
+                        stack[sp] = self.text_operand(op, first, p, at) | (at << 6)
+                        sp += 1
+                    p += 1
+                elif op == 0x82 or op == 0x83 or op == 0x84:  # EXT1, EXT2, EXT4
+                    length = 1 if op == 0x82 else 2 if op == 0x83 else 4
+                    p = _after(p, length, n, at)
+                    index = data[p - 1] if op == 0x82 else _u16(data, p - 2) if op == 0x83 else _u32(data, p - 4)
+                    self.note("SL106", f"extension {index} of the process's copyreg registry", at)
+                    stack[sp] = 15 | (self.named("copyreg", f"<extension {index}>", at) & ~63)
+                    sp += 1
+                elif op == 0x97 or op == 0x98:  # NEXT_BUFFER, READONLY_BUFFER
+                    raise Malformed("an out-of-band buffer, and none comes with a file", at)
+                else:
+                    raise Malformed(f"0x{op:02x} is no opcode", at)
+                if count > self.max_opcodes:
+                    raise Malformed(f"more than {self.max_opcodes} opcodes", at)
+        finally:
+            self.opcodes = count
+            self.sp = sp
+
+    def skip_line(self, p, at):
+        end = _line(self.data, p, self.size)
+        if end < 0:
+            raise Malformed("a line without an end", at)
+        return end
+
+    def string_kind(self, at):
+        """Python 2 strings are text or bytes, as the caller asked; text must decode."""
+        if self.encoding == "bytes":
+            return 7
+        text_of(self.data, at, self.encoding)
+        return 6
+
+    def text_index(self, first, end, at):
+        line = bytes(self.data[first:end]) if end - first <= 64 else b""
+        index = parse_index(line, at)
+        if index < 0:
+            raise Malformed("a memo index in a form that no pickler writes", at)
+        return index
+
+    def text_operand(self, op, first, end, at):
+        """Check a text operand and return the kind of its value."""
+        line = bytes(self.data[first:end])
+        if op == 0x49:
+            if line == b"00" or line == b"01":
+                return 2
+            if _INT_TEXT.match(line) is None:
+                self.note("SL122", "an integer in a form that readers disagree on", at)
+            parse_int(line, at)
+            return 3 if len(line) < 19 else 4
+        if op == 0x4C:
+            if _LONG_TEXT.match(line) is None:
+                self.note("SL122", "an integer in a form that readers disagree on", at)
+            parse_long(line, at)
+            return 3 if len(line) < 19 else 4
+        if op == 0x46:
+            parse_float(line, at)
+            return 5
+        if op == 0x56:
+            parse_unicode(line, at)
+            return 6
+        parse_string(line, at)
+        return self.string_kind(at)
+
+
+def _after(p, count, n, at):
+    """The offset behind an operand of `count` bytes at `p`."""
+    if count > n - p:
+        raise Malformed(f"an operand of {count} bytes where {n - p} are left", at)
+    return p + count
