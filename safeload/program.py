@@ -277,6 +277,10 @@ def _describe(node: Any, depth: int) -> str:
         if isinstance(node, dict):
             return "{" + ", ".join(f"{_describe(k, depth - 1)}: {_describe(v, depth - 1)}" for k, v in node.items()) + "}"
         body = ", ".join(_describe(item, depth - 1) for item in node)
-        return {"list": f"[{body}]", "tuple": f"({body},)" if len(node) == 1 else f"({body})"}.get(type(node).__name__, f"{type(node).__name__}({body})")
+        if type(node) is list:
+            return f"[{body}]"
+        if type(node) is tuple:
+            return f"({body},)" if len(node) == 1 else f"({body})"
+        return f"{type(node).__name__}({body})"
     text = ascii(node)
     return text if len(text) <= 80 else text[:77] + "…"
