@@ -74,6 +74,8 @@ RULES: Final[dict[str, Rule]] = {
         Rule("SL216", "script-code", _W, "TorchScript code is in the archive; it is read as text and never compiled"),
         Rule("SL217", "nesting", _E, "containers are nested deeper than is read"),
         Rule("SL218", "zip-unusual-field", _W, "a zip field that readers interpret differently"),
+        Rule("SL219", "tar-malformed", _E, "the archive is not a valid tar file"),
+        Rule("SL220", "tar-unusual-field", _W, "a tar field that readers interpret differently"),
         # 3xx: tensors and storages
         Rule("SL301", "out-of-bounds", _E, "a tensor reaches outside its storage"),
         Rule("SL302", "storage-size", _E, "a storage's size disagrees with its record"),
