@@ -44,11 +44,13 @@ class SafeloadError(Exception):
         message: What happened, with both values where two were compared. Lower case, no full stop.
         where: `path!member@offset`, as far as it is known, else "".
         hint: What to do next, else "".
+        rule: The id of the rule that was broken ("SL301"), else "".
     """
 
     message: str
     where: str
     hint: str
+    rule: str = ""
 
     def __init__(self, message: str, *, where: str = "", hint: str = "") -> None:
         self.message = message
@@ -63,6 +65,11 @@ class SafeloadError(Exception):
 
     def __reduce__(self) -> tuple[Callable[..., SafeloadError], tuple[Any, ...]]:
         return (_remake, (type(self), dict(self.__dict__)))
+
+    def under(self, rule: str) -> Self:
+        """Name the rule that was broken, and return self."""
+        self.rule = rule
+        return self
 
     def at(self, where: str) -> Self:
         """Put `where` in front of what is known about the place, and return self."""
@@ -160,3 +167,7 @@ class NotSeekableStreamError(SafeloadError, io.UnsupportedOperation):
 
 class MissingExtraError(SafeloadError, ImportError):
     """A feature needs a package that is not installed; the hint names the extra."""
+
+
+class SafeloadWarning(UserWarning):
+    """Something that is worth saying and stops nothing: a lockfile of a newer minor version."""

@@ -1,0 +1,1 @@
+"""Who vouches for bytes: digests here, one module per signature scheme beside them."""

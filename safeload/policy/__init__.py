@@ -1,0 +1,29 @@
+"""What people allow, and what follows from it.
+
+`Policy` is frozen data, `load_policy` reads what people wrote, `decide` turns a report into a decision, and
+`denied_reason` knows the names that nobody may grant.
+"""
+
+from safeload.policy.data import CHOICES, Policy, Rule, SignerRule, Suppression, glob_match
+from safeload.policy.decision import INERT_RULES, decide, signer_reasons, snippet, unpinned_finding
+from safeload.policy.file import load_policy, parse_policy, read_policy
+from safeload.policy.names import DENIED, denied_reason
+
+__all__ = [
+    "CHOICES",
+    "DENIED",
+    "INERT_RULES",
+    "Policy",
+    "Rule",
+    "SignerRule",
+    "Suppression",
+    "decide",
+    "denied_reason",
+    "glob_match",
+    "load_policy",
+    "parse_policy",
+    "read_policy",
+    "signer_reasons",
+    "snippet",
+    "unpinned_finding",
+]

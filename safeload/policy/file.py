@@ -1,0 +1,140 @@
+"""Find and read the policy that people wrote: `safeload.toml`, or `[tool.safeload]` in `pyproject.toml`.
+
+It is looked for from the working directory upwards and never where the model lies: whoever ships the model must not
+ship its policy.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Final
+
+from safeload.errors import PolicyError
+from safeload.findings import escape
+from safeload.policy.data import CHOICES, Policy, Rule, SignerRule, Suppression
+from safeload.policy.names import denied_reason
+from safeload.rules import RULES
+from safeload.toml_table import Table, read_toml
+
+__all__ = ["load_policy", "parse_policy", "read_policy", "signer_rule"]
+
+_MAX_BYTES: Final = 16 << 20
+_OWN: Final = "safeload.toml"
+_SHARED: Final = "pyproject.toml"
+
+
+def load_policy(start: str | os.PathLike[str] | None = None) -> Policy:
+    """Return the nearest policy from a directory upwards, or the default one.
+
+    In one directory `safeload.toml` wins. A `pyproject.toml` without `[tool.safeload]` is passed by.
+
+    Args:
+        start: The working directory by default. Never pass where a model lies.
+
+    Raises:
+        PolicyError: the file that was found is not valid.
+        PermissionError: a file is there and may not be read; it is not passed by in silence.
+    """
+    folder = Path.cwd() if start is None else Path(start).resolve()
+    for place in (folder, *folder.parents):
+        for name in (_OWN, _SHARED):
+            try:
+                policy = _read(place / name)
+            except (FileNotFoundError, NotADirectoryError):
+                continue
+            if policy is not None:
+                return policy
+    return Policy()
+
+
+def read_policy(path: str | os.PathLike[str]) -> Policy:
+    """Read one policy file that was named.
+
+    Raises:
+        PolicyError: it is not valid, or a `pyproject.toml` without `[tool.safeload]`.
+        FileNotFoundError, IsADirectoryError, PermissionError: as `open` does.
+    """
+    policy = _read(Path(path))
+    if policy is None:
+        raise PolicyError("has no [tool.safeload]", where=escape(os.fspath(path), 1000))
+    return policy
+
+
+def _read(path: Path) -> Policy | None:
+    """Read one file; None for a pyproject that says nothing about us."""
+    data = read_toml(os.fspath(path), PolicyError, max_bytes=_MAX_BYTES)
+    where = escape(os.fspath(path), 1000)
+    origin = os.fspath(path.absolute())
+    if path.name != _SHARED:
+        return _policy(Table(data, PolicyError, where=where), origin)
+    tool = Table(data, PolicyError, where=where).maybe_table("tool")
+    mine = tool.maybe_table("safeload") if tool is not None else None
+    return None if mine is None else _policy(mine, origin)
+
+
+def parse_policy(keys: Mapping[str, Any], *, where: str = "policy") -> Policy:
+    """Make a policy of plain data, with the keys of `safeload.toml`.
+
+    Raises:
+        PolicyError: a key or a value is not known; the message has the key path.
+    """
+    if not isinstance(keys, Mapping):
+        raise PolicyError(f"a table is needed, not {type(keys).__name__}", where=where)
+    return _policy(Table(dict(keys), PolicyError, where=where), None)
+
+
+def _policy(table: Table, origin: str | None) -> Policy:
+    values: dict[str, Any] = _words(table)
+    values["allow_globals"] = _grants(table)
+    values["rules"] = tuple(_rule(entry) for entry in table.tables("rule"))
+    values["suppress"] = tuple(_suppression(entry) for entry in table.tables("suppress"))
+    table.close()
+    return Policy(**values, origin=origin)
+
+
+def _words(table: Table) -> dict[str, Any]:
+    """Read every key that takes one of a few words; those that are not there stay out."""
+    found = {key.replace("-", "_"): table.maybe_choice(key, words) for key, words in CHOICES.items()}
+    return {key: value for key, value in found.items() if value is not None}
+
+
+def _grants(table: Table) -> tuple[str, ...]:
+    names = table.maybe_texts("allow-globals") or ()
+    for index, name in enumerate(names):
+        if reason := denied_reason(name):
+            raise table.fail_item("allow-globals", index, f"'{escape(name, 100)}' can never be granted: {reason}")
+    return names
+
+
+def _rule(table: Table) -> Rule:
+    models = table.text("models")
+    signers = table.maybe_table("signers")
+    rule = Rule(models=models, signers=None if signers is None else signer_rule(signers), allow_globals=_grants(table), **_words(table))
+    table.close()
+    return rule
+
+
+def signer_rule(table: Table) -> SignerRule:
+    """Read `{ all = […], any = […] }`; a list that is there and empty is an error, never "nobody needed"."""
+    lists = {key: table.maybe_texts(key) for key in ("all", "any")}
+    table.close()
+    for key, names in lists.items():
+        if names == ():
+            raise table.fail(key, "names nobody, and so would ask for nothing")
+    if lists["all"] is None and lists["any"] is None:
+        raise table.fail("", "all or any is needed: naming nobody would ask for nothing")
+    return SignerRule(all=lists["all"] or (), any=lists["any"] or ())
+
+
+def _suppression(table: Table) -> Suppression:
+    rule = table.choice("rule", tuple(RULES))
+    path, sha256 = table.maybe_text("path"), table.maybe_sha256("sha256")
+    reason, expires = table.text("reason"), table.date("expires")
+    table.close()
+    if path is None and sha256 is None:
+        raise table.fail("", "path or sha256 is needed", "a rule cannot be suppressed everywhere")
+    if not reason.strip():
+        raise table.fail("reason", "empty")
+    return Suppression(rule=rule, reason=reason, expires=expires, path=path, sha256=sha256)
