@@ -30,7 +30,7 @@ from safeload.errors import (
 )
 from safeload.findings import escape
 
-__all__ = ["Limits", "Source"]
+__all__ = ["Limits", "Reading", "Source"]
 
 CHUNK: Final = 1 << 20
 _SEEK_HINT: Final = (
@@ -72,6 +72,23 @@ class Limits:
     streams: int = 1_000_000
     calls: int = 5_000_000
     expansion: int = 1 << 40
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reading:
+    """How a file is to be read.
+
+    Attributes:
+        limits: Bounds.
+        encoding: For Python 2 strings; "bytes" leaves them as bytes.
+        byteorder: "little" or "big": of a torch zip that does not say it.
+        depth: How many containers lie around this one.
+    """
+
+    limits: Limits = Limits()
+    encoding: str = "utf-8"
+    byteorder: str = "little"
+    depth: int = 0
 
 
 @runtime_checkable

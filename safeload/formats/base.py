@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from safeload.findings import Finding
 from safeload.program import StorageSpec, TensorSpec
-from safeload.source import Limits, Source
+from safeload.source import Reading, Source
 
 if TYPE_CHECKING:
     from safeload.walk import Walk
+    from safeload.walk.model import Persistent
 
-__all__ = ["Contents", "Format", "PersistentLoad", "StreamPart"]
-
-PersistentLoad = Callable[[Any, int], StorageSpec]
-"""Takes a persistent id as the stream built it, and its offset; returns the storage, or raises MalformedError."""
+__all__ = ["Contents", "Format", "StreamPart"]
 
 
 @dataclass(slots=True, kw_only=True)
@@ -37,7 +35,7 @@ class StreamPart:
     data: memoryview
     walk: Walk
     main: bool = False
-    persistent: PersistentLoad | None = None
+    persistent: Persistent | None = None
 
 
 @dataclass(slots=True, kw_only=True)
@@ -52,7 +50,8 @@ class Contents:
         metadata: Small facts as strings.
         error: Why reading ended early, or None. What was found until then is kept.
         end: Where the file's own bytes end; a caller's stream is left there for formats that may be followed by another file.
-        storages: Every storage by key, as far as the format lists them without a stream.
+        storages: Every storage that the streams or the table name, each once; a load reads them before it builds.
+        script: Whether the main stream is TorchScript's: its classes are described, never made.
     """
 
     format: str
@@ -62,7 +61,8 @@ class Contents:
     metadata: dict[str, str] = field(default_factory=dict)
     error: str | None = None
     end: int | None = None
-    storages: dict[str, StorageSpec] = field(default_factory=dict)
+    storages: list[StorageSpec] = field(default_factory=list)
+    script: bool = False
 
     @property
     def main(self) -> StreamPart | None:
@@ -82,6 +82,6 @@ class Format(Protocol):
         """Whether the content is this format's, whatever the file is called. Never raises for content."""
         ...
 
-    def read(self, source: Source, limits: Limits) -> Contents:
+    def read(self, source: Source, reading: Reading) -> Contents:
         """Read the structure and walk every stream. Malformed content ends in `Contents.error`, not in an exception."""
         ...

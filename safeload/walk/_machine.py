@@ -9,12 +9,14 @@ The walk makes no values. Its stack, memo and arena hold 64-bit integers: a *slo
 be read again; of a container or tuple, its record in the arena; of a global, its index. The build makes values, with the
 same operand readers, and asks a model for everything that is not plain data. It never meets a stream that was not walked.
 
-Offsets count bytes from the start of the stream.
+Offsets count bytes from the start of the data that was passed, of which the stream is a part.
 """
 
 import array
 import re
 import struct
+
+from safeload.walk.kinds import NAMES
 
 MAX_NAME = 4096  # bytes of a module or attribute name; longer ones do not exist
 KEPT_LIST = 16  # items of a list that are kept as evidence
@@ -38,6 +40,11 @@ _STRING_SIMPLE = re.compile(rb"[\x20-\x7e]*\Z")
 
 class Malformed(Exception):
     """The stream breaks here: `args` are the message and the offset."""
+
+
+def _grown(buffer):
+    """The same 64-bit integers with as many zeros behind them."""
+    return array.array("q", bytes(buffer) + bytes(8 * len(buffer)))
 
 
 def _u16(data, p):
@@ -167,7 +174,7 @@ def parse_index(text, offset):
     return int(text)
 
 
-def text_of(data, offset, encoding):
+def text_of(data, raw, offset, encoding):
     """The value of the string or bytes opcode at `offset`: str or bytes. The walk has checked its lengths."""
     op = data[offset]
     if op == 0x58:
@@ -180,16 +187,16 @@ def text_of(data, offset, encoding):
         start, count = offset + 5, _u32(data, offset + 1)
     else:
         end = _line(data, offset + 1, len(data))
-        line = bytes(data[offset + 1 : end])
+        line = bytes(raw[offset + 1 : end])
         if op == 0x56:
             return parse_unicode(line, offset)
         return _decoded(parse_string(line, offset), encoding, offset)
-    raw = bytes(data[start : start + count])
+    value = bytes(raw[start : start + count])
     if op == 0x58 or op == 0x8C or op == 0x8D:
-        return _utf8(raw, offset)
+        return _utf8(value, offset)
     if op == 0x55 or op == 0x54:
-        return _decoded(raw, encoding, offset)
-    return raw
+        return _decoded(value, encoding, offset)
+    return value
 
 
 def _utf8(raw, offset):
@@ -218,12 +225,13 @@ class Walker:
         resolve: Called once per distinct global: (module, attribute) → (kind, modelled or None).
         encoding: What Python 2 strings are decoded with, or "bytes".
         limits: `safeload.source.Limits`.
-        persistent: Whether persistent ids have a meaning here.
+        persistent: What persistent ids mean here: 0 nothing, 1 as in torch streams, 2 as in torch's old tar files.
         mapping: Called with (module, attribute) of protocols 0 to 2: the name that Python 3 gives it.
     """
 
     def __init__(self, data, start, resolve, mapping, encoding, limits, persistent):
-        self.data = data
+        self.data = data  # for single bytes
+        self.raw = data  # for slices: in the compiled build a slice of the typed view costs more
         self.start = start
         self.size = len(data)
         self.resolve = resolve
@@ -256,7 +264,7 @@ class Walker:
         self.protocol = 0
         self.end = -1
         self.checked = False
-        self.pids = 0
+        self.pids = []  # (slot of a storage's persistent id, offset)
         self.root = 0
 
     # ---- evidence
@@ -283,14 +291,50 @@ class Walker:
         self.events.append((name, callee, args, offset, root))
         return 16 | ((len(self.events) - 1) << 6)
 
+    def children(self, slot):
+        """The slots that are kept of a tuple, list, dict or set, and how many there are in all."""
+        base = (slot >> 6) * RECORD
+        if base == 0:
+            return [], 0
+        start = self.arena[base]
+        count = self.arena[base + 1]
+        total = count if slot & 63 == 9 else self.arena[base + 2]
+        return [self.items[start + i] for i in range(min(count, 2 * KEPT_DICT))], total
+
+    def constant(self, slot):
+        """The value of a constant's slot: a number, text, bytes, a boolean or None."""
+        kind = slot & 63
+        at = slot >> 6
+        if kind == 1:
+            return None
+        if kind == 6 or kind == 7 or kind == 8:
+            return text_of(self.data, self.raw, at, self.encoding)
+        op = self.data[at]
+        if kind == 2:
+            return op == 0x88 or (op == 0x49 and self.data[at + 2] == 0x31)
+        if op == 0x4B:
+            return self.data[at + 1]
+        if op == 0x4A:
+            return _i32(self.data, at + 1)
+        if op == 0x4D:
+            return _u16(self.data, at + 1)
+        if op == 0x47:
+            return _DOUBLE.unpack_from(self.raw, at + 1)[0]
+        if op == 0x8A:
+            return int.from_bytes(self.raw[at + 2 : at + 2 + self.data[at + 1]], "little", signed=True)
+        if op == 0x8B:
+            return int.from_bytes(self.raw[at + 5 : at + 5 + min(_u32(self.data, at + 1), 256)], "little", signed=True)
+        line = bytes(self.raw[at + 1 : _line(self.data, at + 1, self.size)])
+        return parse_float(line, at) if op == 0x46 else parse_long(line, at) if op == 0x4C else parse_int(line, at)
+
     # ---- storage for slots
 
     def grow_stack(self):
-        self.stack.extend(self.stack)
+        self.stack = _grown(self.stack)
 
     def push_mark(self, value):
         if self.mp >= len(self.marks):
-            self.marks = array.array("q", list(self.marks) * 2)
+            self.marks = _grown(self.marks)
         self.marks[self.mp] = value
         self.mp += 1
 
@@ -305,10 +349,8 @@ class Walker:
         if index > self.max_memo:
             raise Malformed(f"memo index {index}; at most {self.max_memo} are kept", p)
         if index >= len(self.memo):
-            size = len(self.memo)
-            while size <= index:
-                size *= 2
-            self.memo = array.array("q", self.memo.tobytes() + bytes(8 * (size - len(self.memo))))
+            while index >= len(self.memo):
+                self.memo = _grown(self.memo)
         if self.memo[index] == 0:
             self.memo_len += 1
         elif self.memo[index] != slot:
@@ -328,7 +370,7 @@ class Walker:
     def record(self):
         """Take an arena record; its six integers are zero."""
         if (self.records + 1) * RECORD > len(self.arena):
-            self.arena = array.array("q", self.arena.tobytes() + bytes(8 * len(self.arena)))
+            self.arena = _grown(self.arena)
         index = self.records
         self.records += 1
         return index
@@ -336,7 +378,7 @@ class Walker:
     def keep(self, first, count):
         """Copy `count` slots from the stack at `first` to the kept items; returns where they begin."""
         while self.kept + count > len(self.items):
-            self.items = array.array("q", self.items.tobytes() + bytes(8 * len(self.items)))
+            self.items = _grown(self.items)
         start = self.kept
         for i in range(count):
             self.items[start + i] = self.stack[first + i]
@@ -432,7 +474,7 @@ class Walker:
             start = self.arena[base]
             if held and start + held != self.kept:  # something else was kept behind it: move it to the end
                 while self.kept + held > len(self.items):
-                    self.items = array.array("q", self.items.tobytes() + bytes(8 * len(self.items)))
+                    self.items = _grown(self.items)
                 for i in range(held):
                     self.items[self.kept + i] = self.items[start + i]
                 start = self.kept
@@ -468,8 +510,8 @@ class Walker:
         if end < 0:
             raise Malformed("a global's name has no end", offset)
         try:
-            module = str(bytes(data[p:middle]), "utf-8")
-            attribute = str(bytes(data[middle + 1 : end]), "utf-8")
+            module = str(self.raw[p:middle], "utf-8")
+            attribute = str(self.raw[middle + 1 : end], "utf-8")
         except UnicodeDecodeError:
             raise Malformed("a global's name is not UTF-8", offset) from None
         if self.protocol < 3:
@@ -481,8 +523,8 @@ class Walker:
         if module & 63 != 6 or attribute & 63 != 6:
             self.note("SL107", "the name of a global is computed, not written", offset)
             return self.named("", f"<computed at {offset}>", offset)
-        first = text_of(self.data, module >> 6, self.encoding)
-        second = text_of(self.data, attribute >> 6, self.encoding)
+        first = text_of(self.data, self.raw, module >> 6, self.encoding)
+        second = text_of(self.data, self.raw, attribute >> 6, self.encoding)
         if len(first) > MAX_NAME or len(second) > MAX_NAME:
             raise Malformed("a global's name is longer than any", offset)
         if self.protocol < 3:
@@ -532,7 +574,7 @@ class Walker:
             if not accepted >> (self.items[start + i] & 63) & 1:
                 return False
         for index, accepts in signature.texts:
-            if index < count and not accepts(text_of(self.data, self.items[start + index] >> 6, self.encoding)):
+            if index < count and not accepts(text_of(self.data, self.raw, self.items[start + index] >> 6, self.encoding)):
                 return False
         return True
 
@@ -541,7 +583,29 @@ class Walker:
         if args & 63 != 9:
             return "arguments that are no tuple"
         start, count = self.arguments(args)
-        return (count, tuple(self.items[start + i] & 63 for i in range(min(count, 12))))
+        names = [NAMES[self.items[start + i] & 63] for i in range(min(count, 12))]
+        return "arguments (" + ", ".join(names) + ")" if names else "no arguments"
+
+    def persistent_slot(self, pid, offset):
+        """PERSID, BINPERSID: a storage, a tensor, or the class that a module's source text belongs to."""
+        start, count = self.arguments(pid) if pid & 63 == 9 else (0, 0)
+        if self.persistent == 1 and count:
+            first = self.items[start]
+            if (first & 63 == 6 or first & 63 == 7) and first >> 6:
+                word = text_of(self.data, self.raw, first >> 6, self.encoding)
+                if word == "storage" or word == b"storage":
+                    self.pids.append((pid, offset))
+                    return 22
+                if (word == "module" or word == b"module") and count == 4:
+                    return self.items[start + 1]
+        elif self.persistent == 2:
+            if count == 3:
+                return self.items[start]
+            if pid & 63 == 6 or pid & 63 == 3 or pid & 63 == 4:
+                self.pids.append((pid, offset))
+                return 23
+        self.note("SL109", "a persistent id that has no meaning here", offset)
+        return self.event("PERSID", 15 | (self.named("", "<a persistent id>", offset) & ~63), pid, offset)
 
     def build(self, target, state, offset, table):
         """BUILD: which state a value of this kind takes."""
@@ -551,7 +615,7 @@ class Walker:
             return target
         rule = table.get(kind)
         if rule is None or not rule[0] >> (state & 63) & 1:
-            self.note("SL105", f"BUILD gives state {(state & 63,)} to {(kind,)}", offset)
+            self.note("SL105", f"BUILD gives a {NAMES[state & 63]} as state to a {NAMES[kind]}", offset)
             return target
         keys = rule[1]
         if keys is not None and state >> 6:
@@ -560,10 +624,10 @@ class Walker:
             known = held == count
             for i in range(0, held, 2):
                 slot = self.items[start + i]
-                if slot & 63 != 6 or text_of(self.data, slot >> 6, self.encoding) not in keys:
+                if slot & 63 != 6 or text_of(self.data, self.raw, slot >> 6, self.encoding) not in keys:
                     known = False
             if not known:
-                self.note("SL105", f"BUILD sets attributes on {(kind,)}", offset)
+                self.note("SL105", f"BUILD sets attributes on a {NAMES[kind]}", offset)
         self.checked = True
         return 23 if kind == 34 else target
 
@@ -572,17 +636,17 @@ class Walker:
         kind = target & 63
         if kind == 10 or kind == 21:
             if name == "ADDITEMS":
-                self.note("SL105", f"{name} on {(kind,)}", offset)
+                self.note("SL105", f"{name} on a {NAMES[kind]}", offset)
         elif kind == 12:
             if name != "ADDITEMS":
-                self.note("SL105", f"{name} on {(kind,)}", offset)
+                self.note("SL105", f"{name} on a {NAMES[kind]}", offset)
             for i in range(count):
                 self.hashed(self.stack[first + i], offset)
         elif kind == 15 or kind == 16:
             self.event(name, target, 0, offset)
             return
         else:
-            self.note("SL105", f"{name} on {(kind,)}", offset)
+            self.note("SL105", f"{name} on a {NAMES[kind]}", offset)
             return
         self.fill(target, first, count, False, offset)
 
@@ -599,7 +663,7 @@ class Walker:
             self.event(name, target, 0, offset)
             return
         if kind != 11 and not (kind >= 18 and kind <= 20):
-            self.note("SL105", f"{name} on {(kind,)}", offset)
+            self.note("SL105", f"{name} on a {NAMES[kind]}", offset)
             return
         self.fill(target, first, count, True, offset)
 
@@ -672,7 +736,7 @@ class Walker:
                     start = p
                     p = _after(p, length, n, at)
                     if not _ascii(data, start, p):
-                        _utf8(bytes(data[start:p]), at)
+                        _utf8(self.raw[start:p], at)
                     stack[sp] = 6 | (at << 6)
                     sp += 1
                 elif op == 0x4A:  # BININT
@@ -824,13 +888,7 @@ class Walker:
                         sp -= 1
                         slot = stack[sp]
                     self.checked = True
-                    self.pids += 1
-                    if not self.persistent:
-                        self.note("SL109", "a persistent id, and nothing that gives it a meaning", at)
-                        slot = self.event("PERSID", 15 | (self.named("", "<a persistent id>", at) & ~63), slot, at)
-                        stack[sp] = slot
-                    else:
-                        stack[sp] = 22
+                    stack[sp] = self.persistent_slot(slot, at)
                     sp += 1
                 elif op == 0x55 or op == 0x54 or op == 0x42 or op == 0x43 or op == 0x8E or op == 0x96:
                     if op == 0x55 or op == 0x43:
@@ -936,11 +994,11 @@ class Walker:
         """Python 2 strings are text or bytes, as the caller asked; text must decode."""
         if self.encoding == "bytes":
             return 7
-        text_of(self.data, at, self.encoding)
+        text_of(self.data, self.raw, at, self.encoding)
         return 6
 
     def text_index(self, first, end, at):
-        line = bytes(self.data[first:end]) if end - first <= 64 else b""
+        line = bytes(self.raw[first:end]) if end - first <= 64 else b""
         index = parse_index(line, at)
         if index < 0:
             raise Malformed("a memo index in a form that no pickler writes", at)
@@ -948,7 +1006,7 @@ class Walker:
 
     def text_operand(self, op, first, end, at):
         """Check a text operand and return the kind of its value."""
-        line = bytes(self.data[first:end])
+        line = bytes(self.raw[first:end])
         if op == 0x49:
             if line == b"00" or line == b"01":
                 return 2
@@ -976,3 +1034,293 @@ def _after(p, count, n, at):
     if count > n - p:
         raise Malformed(f"an operand of {count} bytes where {n - p} are left", at)
     return p + count
+
+
+class Builder:
+    """The pass that makes values, over a stream that was walked to its STOP.
+
+    Args:
+        walker: The finished walk; its bytes, its globals and no others.
+        values: One object per global of the walk, in its order.
+        model: Answers `call`, `build`, `extend`, `set_items`, `persistent` for all that is not plain data.
+    """
+
+    def __init__(self, walker, values, model):
+        if walker.end < 0:
+            raise ValueError("only a stream that was walked to its STOP is built")
+        self.walker = walker
+        self.data = walker.raw
+        self.raw = walker.raw
+        self.encoding = walker.encoding
+        self.values = values
+        self.model = model
+        self.stack = []
+        self.memo = []
+        self.sparse = {}
+        self.count = 0
+        self.protocol = 0
+
+    def remember(self, index, value):
+        memo = self.memo
+        if index == len(memo):
+            memo.append(value)
+            self.count += 1
+        elif index < len(memo):
+            if memo[index] is _EMPTY:
+                self.count += 1
+            memo[index] = value
+        elif index < DENSE_MEMO or index <= 4 * len(memo):
+            memo.extend([_EMPTY] * (index - len(memo)))
+            memo.append(value)
+            self.count += 1
+        else:
+            if index not in self.sparse:
+                self.count += 1
+            self.sparse[index] = value
+
+    def recall(self, index, at):
+        memo = self.memo
+        if index < len(memo):
+            value = memo[index]
+            if value is not _EMPTY:
+                return value
+        elif index in self.sparse:
+            return self.sparse[index]
+        raise Malformed(f"memo entry {index} was never written", at)
+
+    def global_at(self, module, attribute, at):
+        found = self.walker.by_name.get((module, attribute))
+        if found is None:
+            raise Malformed("a global that the walk did not list", at)
+        return self.values[found >> 6]
+
+    def line_global(self, p, at):
+        """GLOBAL and INST: (value, offset behind)."""
+        data = self.data
+        n = len(data)
+        middle = _line(data, p, n)
+        end = _line(data, middle + 1, n)
+        module = str(self.raw[p:middle], "utf-8")
+        attribute = str(self.raw[middle + 1 : end], "utf-8")
+        if self.protocol < 3:
+            module, attribute = self.walker.mapping(module, attribute)
+        return self.global_at(module, attribute, at), end + 1
+
+    def named_global(self, module, attribute, at):
+        """STACK_GLOBAL."""
+        if type(module) is not str or type(attribute) is not str:
+            return self.global_at("", f"<computed at {at}>", at)
+        if self.protocol < 3:
+            module, attribute = self.walker.mapping(module, attribute)
+        return self.global_at(module, attribute, at)
+
+    def text_value(self, op, line, at):
+        if op == 0x49:
+            return parse_int(line, at)
+        if op == 0x4C:
+            return parse_long(line, at)
+        if op == 0x46:
+            return parse_float(line, at)
+        if op == 0x56:
+            return parse_unicode(line, at)
+        return _decoded(parse_string(line, at), self.encoding, at)
+
+    def call(self, name, callee, args, at):
+        return self.model.call(name, callee, args, {}, at)
+
+    def items_into(self, target, items, name, at):
+        """APPENDS and ADDITEMS on what is not exactly a list or set."""
+        self.model.extend(target, items, name, at)
+
+    def pairs_into(self, target, items, name, at):
+        """SETITEMS: exact dicts here, all else by the model."""
+        if type(target) is dict:
+            for i in range(0, len(items), 2):
+                target[items[i]] = items[i + 1]
+        else:
+            self.model.set_items(target, items, name, at)
+
+    def run(self):
+        """Build the object. Raises Malformed where the walk would have, and what the model raises."""
+        data = self.data
+        raw = self.raw
+        stack = self.stack
+        append = stack.append
+        marks = []
+        p = self.walker.start
+        end = self.walker.end
+        float_at = _DOUBLE.unpack_from
+        while p < end:
+            at = p
+            op = data[p]
+            p += 1
+            if op == 0x4B:
+                append(data[p])
+                p += 1
+            elif op == 0x71:
+                self.remember(data[p], stack[-1])
+                p += 1
+            elif op == 0x68:
+                append(self.recall(data[p], at))
+                p += 1
+            elif op == 0x72:
+                self.remember(_u32(data, p), stack[-1])
+                p += 4
+            elif op == 0x6A:
+                append(self.recall(_u32(data, p), at))
+                p += 4
+            elif op == 0x94:
+                self.remember(self.count, stack[-1])
+            elif op == 0x58:
+                length = _u32(data, p)
+                p += 4 + length
+                append(_utf8(raw[p - length : p], at))
+            elif op == 0x8C:
+                length = data[p]
+                p += 1 + length
+                append(_utf8(raw[p - length : p], at))
+            elif op == 0x4A:
+                append(_i32(data, p))
+                p += 4
+            elif op == 0x4D:
+                append(_u16(data, p))
+                p += 2
+            elif op == 0x47:
+                append(float_at(raw, p)[0])
+                p += 8
+            elif op == 0x4E:
+                append(None)
+            elif op == 0x88:
+                append(True)
+            elif op == 0x89:
+                append(False)
+            elif op == 0x28:
+                marks.append(len(stack))
+            elif op == 0x5D:
+                append([])
+            elif op == 0x7D:
+                append({})
+            elif op == 0x29:
+                append(())
+            elif op == 0x8F:
+                append(set())
+            elif op == 0x85 or op == 0x86 or op == 0x87:
+                length = op - 0x84
+                stack[-length:] = [tuple(stack[-length:])]
+            elif op == 0x61:
+                value = stack.pop()
+                target = stack[-1]
+                if type(target) is list:
+                    target.append(value)
+                else:
+                    self.items_into(target, [value], "APPEND", at)
+            elif op == 0x73:
+                value = stack.pop()
+                key = stack.pop()
+                self.pairs_into(stack[-1], [key, value], "SETITEM", at)
+            elif op == 0x74 or op == 0x65 or op == 0x75 or op == 0x90 or op == 0x6C or op == 0x64 or op == 0x91 or op == 0x31 or op == 0x6F or op == 0x69:
+                first = marks.pop()
+                items = stack[first:]
+                del stack[first:]
+                if op == 0x74:
+                    append(tuple(items))
+                elif op == 0x65:
+                    target = stack[-1]
+                    if type(target) is list:
+                        target.extend(items)
+                    else:
+                        self.items_into(target, items, "APPENDS", at)
+                elif op == 0x75:
+                    self.pairs_into(stack[-1], items, "SETITEMS", at)
+                elif op == 0x90:
+                    target = stack[-1]
+                    if type(target) is set:
+                        target.update(items)
+                    else:
+                        self.items_into(target, items, "ADDITEMS", at)
+                elif op == 0x6C:
+                    append(items)
+                elif op == 0x64:
+                    target = {}
+                    self.pairs_into(target, items, "DICT", at)
+                    append(target)
+                elif op == 0x91:
+                    append(frozenset(items))
+                elif op == 0x6F:
+                    append(self.call("OBJ", items[0], tuple(items[1:]), at))
+                elif op == 0x69:
+                    callee, p = self.line_global(p, at)
+                    append(self.call("INST", callee, tuple(items), at))
+            elif op == 0x30:
+                if marks and marks[-1] == len(stack):
+                    marks.pop()
+                else:
+                    stack.pop()
+            elif op == 0x32:
+                append(stack[-1])
+            elif op == 0x63:
+                value, p = self.line_global(p, at)
+                append(value)
+            elif op == 0x93:
+                value = stack.pop()
+                stack[-1] = self.named_global(stack[-1], value, at)
+            elif op == 0x52 or op == 0x81:
+                value = stack.pop()
+                stack[-1] = self.call("REDUCE" if op == 0x52 else "NEWOBJ", stack[-1], value, at)
+            elif op == 0x92:
+                kwargs = stack.pop()
+                value = stack.pop()
+                stack[-1] = self.model.call("NEWOBJ_EX", stack[-1], value, kwargs, at)
+            elif op == 0x62:
+                value = stack.pop()
+                stack[-1] = self.model.build(stack[-1], value, at)
+            elif op == 0x51:
+                stack[-1] = self.model.persistent(stack[-1], at)
+            elif op == 0x50:
+                first = p
+                p = _line(data, p, end) + 1
+                append(self.model.persistent(bytes(raw[first : p - 1]).decode("latin-1"), at))
+            elif op == 0x8D or op == 0x8E or op == 0x96 or op == 0x55 or op == 0x54 or op == 0x42 or op == 0x43:
+                value = text_of(data, raw, at, self.encoding)
+                if op == 0x55 or op == 0x43:
+                    p += 1 + data[p]
+                elif op == 0x54 or op == 0x42:
+                    p += 4 + _u32(data, p)
+                else:
+                    p += 8 + _u64(data, p)
+                append(bytearray(value) if op == 0x96 else value)
+            elif op == 0x8A:
+                length = data[p]
+                p += 1 + length
+                append(int.from_bytes(raw[p - length : p], "little", signed=True))
+            elif op == 0x8B:
+                length = _u32(data, p)
+                p += 4 + length
+                append(int.from_bytes(raw[p - length : p], "little", signed=True))
+            elif op == 0x95:
+                p += 8
+            elif op == 0x80:
+                self.protocol = data[p]
+                p += 1
+            elif op == 0x2E:
+                return stack[-1]
+            elif op == 0x82 or op == 0x83 or op == 0x84:
+                index = data[p] if op == 0x82 else _u16(data, p) if op == 0x83 else _u32(data, p)
+                p += 1 if op == 0x82 else 2 if op == 0x83 else 4
+                append(self.global_at("copyreg", f"<extension {index}>", at))
+            else:
+                first = p
+                p = _line(data, p, end)
+                line = bytes(raw[first:p])
+                p += 1
+                if op == 0x67:
+                    append(self.recall(parse_index(line, at), at))
+                elif op == 0x70:
+                    self.remember(parse_index(line, at), stack[-1])
+                else:
+                    append(self.text_value(op, line, at))
+        raise Malformed("the stream ends before STOP", p)
+
+
+_EMPTY = object()
+_DOUBLE = struct.Struct(">d")

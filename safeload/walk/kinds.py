@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import Final
 
+NOTHING: Final = 0  # an empty memo entry
 NONE: Final = 1
 BOOL: Final = 2
 INT: Final = 3

@@ -1,0 +1,180 @@
+"""Walk a pickle stream: what would it import, call and build? Nothing is imported, called or built to find out."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Protocol
+
+from safeload.errors import UsageError
+from safeload.findings import Finding, Level, escape
+from safeload.rules import RULES
+from safeload.source import Limits
+from safeload.walk import kinds
+from safeload.walk.signatures import BUILD_STATE, MODELLED, Modelled
+
+if TYPE_CHECKING:
+    from types import ModuleType
+
+__all__ = ["MACHINE", "Resolve", "Walk", "Walker", "default_resolve", "machine", "python3_name", "walk"]
+
+Resolve = Callable[[str, str], Modelled | None]
+"""Takes module and attribute of a global; returns what is modelled of it, or None."""
+
+
+class Walker(Protocol):
+    """What both builds of the machine offer once a stream was walked."""
+
+    raw: memoryview
+    start: int
+    end: int
+    opcodes: int
+    protocol: int
+    pids: list[tuple[int, int]]
+    root: int
+    checked: bool
+    encoding: str
+    globals: list[tuple[str, str, int, Modelled | None, str]]
+    events: list[tuple[str, int, int, int, int]]
+    notes: list[tuple[str, str, int]]
+    by_name: dict[tuple[str, str], int]
+
+    def children(self, slot: int) -> tuple[list[int], int]:
+        """Kept slots of a container, and how many it has."""
+        ...
+
+    def constant(self, slot: int) -> Any:
+        """The value of a constant."""
+        ...
+
+
+def _choose() -> ModuleType:
+    """The compiled machine where there is one, unless SAFELOAD_MACHINE says otherwise."""
+    wanted = os.environ.get("SAFELOAD_MACHINE", "")
+    if wanted not in ("", "pure", "compiled"):
+        raise UsageError(f"SAFELOAD_MACHINE is {escape(wanted)!r}", hint="it may be 'pure' or 'compiled'")
+    if wanted != "pure":
+        try:
+            from safeload.walk import _machine_c
+
+            return _machine_c
+        except ImportError:
+            if wanted == "compiled":
+                raise UsageError("SAFELOAD_MACHINE asks for the compiled machine, and it was not built") from None
+    from safeload.walk import _machine
+
+    return _machine
+
+
+machine: ModuleType = _choose()
+MACHINE: str = "compiled" if machine.__name__.endswith("_c") else "pure"
+
+
+@dataclass(slots=True, kw_only=True)
+class Walk:
+    """What one walk saw.
+
+    Attributes:
+        walker: The machine, for a build over the same bytes.
+        end: Offset behind STOP, or None when the stream breaks before it.
+        error: Why it breaks, with `error_offset`; None when it ends well.
+        globals: Every global, "module.attribute", in stream order, each once.
+        unmodelled: Those that are not modelled.
+        findings: Without a member; the reader that knows it adds it.
+    """
+
+    walker: Walker
+    end: int | None
+    error: str | None
+    error_offset: int
+    globals: tuple[str, ...]
+    unmodelled: tuple[str, ...]
+    findings: list[Finding] = field(default_factory=list)
+
+    @property
+    def has_calls(self) -> bool:
+        """Whether anything that is not modelled would have been called."""
+        return bool(self.walker.events)
+
+    @property
+    def needs_build(self) -> bool:
+        """Whether values must be looked at (sizes, bounds) before the stream is known to be harmless."""
+        return self.walker.checked
+
+
+def default_resolve(module: str, attribute: str) -> Modelled | None:
+    """Look a global up in the table of signatures."""
+    return MODELLED.get(f"{module}.{attribute}") if "." not in attribute else None
+
+
+_PYTHON2: tuple[Mapping[str, str], Mapping[tuple[str, str], tuple[str, str]]] | None = None
+
+
+def python3_name(module: str, attribute: str) -> tuple[str, str]:
+    """The name that Python 3 gives a global of protocols 0 to 2, by the standard library's own tables."""
+    global _PYTHON2
+    if _PYTHON2 is None:
+        from _compat_pickle import IMPORT_MAPPING, NAME_MAPPING
+
+        _PYTHON2 = (IMPORT_MAPPING, NAME_MAPPING)
+    modules, names = _PYTHON2
+    if (module, attribute) in names:
+        return names[(module, attribute)]
+    return modules.get(module, module), attribute
+
+
+def walk(
+    data: memoryview | bytes,
+    start: int = 0,
+    *,
+    limits: Limits | None = None,
+    encoding: str = "utf-8",
+    persistent: int = 0,
+    resolve: Resolve = default_resolve,
+) -> Walk:
+    """Walk the stream that begins at `start`.
+
+    Args:
+        data: Bytes; the stream may be followed by others.
+        start: Offset in bytes.
+        limits: Bounds.
+        encoding: For Python 2 strings; "bytes" leaves them as bytes.
+        persistent: What persistent ids mean: 0 nothing, 1 as in torch streams, 2 as in torch's old tar files.
+        resolve: What is modelled; by default the table of `walk.signatures`.
+
+    Returns:
+        The walk. A stream that breaks has `error`; what came before is kept, because an unpickler would have run it.
+    """
+    view = memoryview(data).cast("B").toreadonly()
+
+    def classify(module: str, attribute: str) -> tuple[str, int, Modelled | None]:
+        modelled = resolve(module, attribute)
+        return f"{module}.{attribute}" if module else attribute, modelled.kind if modelled else kinds.UNKNOWN, modelled
+
+    walker = machine.Walker(view, start, classify, python3_name, encoding, limits or Limits(), persistent)
+    error, at = None, 0
+    try:
+        walker.run(BUILD_STATE)
+    except machine.Malformed as problem:
+        error, at = problem.args
+    found = Walk(
+        walker=walker,
+        end=walker.end if error is None else None,
+        error=error,
+        error_offset=at,
+        globals=tuple(entry[4] for entry in walker.globals),
+        unmodelled=tuple(entry[4] for entry in walker.globals if entry[3] is None),
+    )
+    from safeload.walk.explain import findings_of
+
+    found.findings = findings_of(walker)
+    if error is not None:
+        level = RULES["SL129"].level
+        found.findings.append(Finding(rule="SL129", level=level, message=f"the stream breaks: {error}", offset=at))
+    return found
+
+
+def finding(rule: str, message: str, *, offset: int | None = None, level: Level | None = None, subject: str | None = None) -> Finding:
+    """Make a finding with its rule's usual level."""
+    return Finding(rule=rule, level=level or RULES[rule].level, message=message, offset=offset, subject=subject)

@@ -1,0 +1,87 @@
+# C types for _machine.py, and nothing else: the meaning stands in the .py file alone.
+# Lengths are unsigned until they were compared with what is left; slots and offsets are 64-bit signed.
+cimport cython
+
+cdef long long MAX_NAME, KEPT_LIST, KEPT_DICT, MAX_TUPLE_DEPTH, MAX_HASH_DEPTH, MAX_HASH_SIZE, MAX_ODD_KEYS
+cdef long long DENSE_MEMO, SATURATED, RECORD
+
+@cython.locals(low=cython.longlong, high=cython.longlong)
+cdef long long _u16(const unsigned char[::1] data, long long p) except? -7
+@cython.locals(low=cython.longlong, high=cython.longlong)
+cdef long long _u32(const unsigned char[::1] data, long long p) except? -7
+@cython.locals(value=cython.longlong)
+cdef long long _i32(const unsigned char[::1] data, long long p) except? -7
+@cython.locals(low=cython.longlong, high=cython.longlong)
+cdef long long _u64(const unsigned char[::1] data, long long p) except? -7
+cdef long long _line(const unsigned char[::1] data, long long p, long long n) except? -7
+cdef bint _ascii(const unsigned char[::1] data, long long p, long long end) except -1
+cdef long long _after(long long p, long long count, long long n, long long at) except? -7
+@cython.locals(op=cython.longlong, start=cython.longlong, count=cython.longlong, end=cython.longlong)
+cdef object text_of(const unsigned char[::1] data, object raw, long long offset, object encoding)
+
+cdef class Walker:
+    cdef const unsigned char[::1] data
+    cdef public object raw, resolve, mapping, encoding
+    cdef public long long start, size, max_opcodes, max_memo, max_calls, max_expansion
+    cdef public long long persistent
+    cdef public bint checked
+    cdef long long[::1] stack, marks, memo, arena, items
+    cdef public long long sp, mp, memo_len, records, kept, odd_keys
+    cdef public dict sparse, by_name, events_of, noted
+    cdef public list globals, events, notes, pids
+    cdef public long long opcodes, protocol, end, root
+
+    @cython.locals(base=cython.longlong, start=cython.longlong, count=cython.longlong, i=cython.longlong)
+    cpdef children(self, long long slot)
+    @cython.locals(kind=cython.longlong, at=cython.longlong, op=cython.longlong)
+    cpdef constant(self, long long slot)
+    cdef push_mark(self, long long value)
+    cdef put(self, long long index, long long slot, long long p)
+    @cython.locals(slot=cython.longlong)
+    cdef long long get(self, long long index, long long p) except? -7
+    @cython.locals(index=cython.longlong)
+    cdef long long record(self) except? -7
+    @cython.locals(start=cython.longlong, i=cython.longlong)
+    cdef long long keep(self, long long first, long long count) except? -7
+    @cython.locals(kind=cython.longlong)
+    cdef long long weight(self, long long slot) except? -7
+    @cython.locals(index=cython.longlong, base=cython.longlong, start=cython.longlong, depth=cython.longlong, weight=cython.longlong,
+                   unhashable=cython.longlong, i=cython.longlong, slot=cython.longlong, kind=cython.longlong, other=cython.longlong)
+    cdef long long make_tuple(self, long long first, long long count, long long p) except? -7
+    cdef bint unhashable(self, long long kind) except -1
+    @cython.locals(kind=cython.longlong, base=cython.longlong)
+    cdef hashed(self, long long slot, long long p)
+    cdef long long container(self, long long kind) except? -7
+    @cython.locals(base=cython.longlong, limit=cython.longlong, weight=cython.longlong, i=cython.longlong, held=cython.longlong,
+                   room=cython.longlong, start=cython.longlong, fresh=cython.longlong)
+    cdef fill(self, long long target, long long first, long long count, bint is_pairs, long long p)
+    @cython.locals(kind=cython.longlong, start=cython.longlong, count=cython.longlong, result=cython.longlong)
+    cdef long long call(self, object name, long long callee, long long args, long long offset) except? -7
+    @cython.locals(i=cython.longlong, accepted=cython.longlong, index=cython.longlong)
+    cdef bint fits(self, object signature, long long start, long long count) except -1
+    @cython.locals(kind=cython.longlong)
+    cdef extend(self, long long target, long long first, long long count, object name, long long offset)
+    @cython.locals(kind=cython.longlong, i=cython.longlong, slot=cython.longlong)
+    cdef set_items(self, long long target, long long first, long long count, object name, long long offset)
+    @cython.locals(data="const unsigned char[::1]", stack="long long[::1]", n=cython.longlong, p=cython.longlong, at=cython.longlong,
+                   frame_end=cython.longlong, capacity=cython.longlong, sp=cython.longlong, fence=cython.longlong,
+                   count=cython.longlong, op=cython.longlong, length=cython.longlong, start=cython.longlong, first=cython.longlong,
+                   slot=cython.longlong, callee=cython.longlong, index=cython.longlong, i=cython.longlong)
+    cpdef run(self, dict table)
+    cdef long long skip_line(self, long long p, long long at) except? -7
+
+cdef class Builder:
+    cdef const unsigned char[::1] data
+    cdef object raw, encoding, model
+    cdef public Walker walker
+    cdef list values, stack, memo
+    cdef dict sparse
+    cdef long long count, protocol
+
+    cdef remember(self, long long index, object value)
+    cdef recall(self, long long index, long long at)
+    cdef call(self, object name, object callee, object args, long long at)
+    cdef pairs_into(self, object target, list items, object name, long long at)
+    @cython.locals(data="const unsigned char[::1]", stack=list, marks=list, items=list, p=cython.longlong, end=cython.longlong,
+                   at=cython.longlong, op=cython.longlong, length=cython.longlong, first=cython.longlong, index=cython.longlong)
+    cpdef run(self)

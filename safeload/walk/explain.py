@@ -1,0 +1,112 @@
+"""Turn what the machine kept into findings that a person can read."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from safeload.findings import Finding, Level, escape
+from safeload.rules import RULES
+from safeload.walk import kinds as k
+
+if TYPE_CHECKING:
+    from safeload.walk import Walker
+
+__all__ = ["call_text", "findings_of"]
+
+_TEXT: Final = 80
+_WIDTH: Final = 6
+_DEPTH: Final = 4
+
+
+def findings_of(walker: Walker) -> list[Finding]:
+    """All findings of one walk, in stream order, without a member."""
+    found = [Finding(rule=rule, level=RULES[rule].level, message=escape(message, 300), offset=at) for rule, message, at in walker.notes]
+    if any(entry[3] is None for entry in walker.globals):
+        found += _globals(walker)
+    found.sort(key=lambda item: item.offset or 0)
+    return found
+
+
+def _globals(walker: Walker) -> list[Finding]:
+    """One finding per global that is not modelled; the calls on it are shown as they would be written."""
+    from safeload.walk.names import deceptive, know
+
+    calls: dict[int, list[tuple[str, int, int, int, int]]] = {}
+    for event in walker.events:
+        calls.setdefault(event[4], []).append(event)
+    found = []
+    for index, (module, attribute, offset, modelled, name) in enumerate(walker.globals):
+        if modelled is not None or attribute.startswith("<"):
+            continue
+        knowledge = know(module, attribute)
+        mine = [event for event in calls.get(index, []) if event[0] not in ("APPEND", "APPENDS", "ADDITEMS", "SETITEM", "SETITEMS")]
+        shown = escape(name)
+        why = f" ({knowledge.reason})" if knowledge.reason else ""
+        if knowledge.level is Level.ERROR:
+            rule, text = ("SL101", f"calls {call_text(walker, mine[0])}{why}") if mine else ("SL102", f"names {shown}{why}")
+        else:
+            rule, text = "SL103", f"{shown} is not modelled{why}"
+        at = mine[0][3] if mine and rule == "SL101" else offset
+        found.append(Finding(rule=rule, level=knowledge.level, message=text, offset=at, subject=name))
+        trick = deceptive(module, attribute)
+        if trick:
+            found.append(Finding(rule="SL108", level=RULES["SL108"].level, message=f"{shown}: {trick}", offset=offset, subject=name))
+    return found
+
+
+def call_text(walker: Walker, event: tuple[str, int, int, int, int]) -> str:
+    """A call as a person would write it, bounded and escaped: `os.system("curl …")`."""
+    name, callee, args, _, _ = event
+    function = _slot_text(walker, callee, 2)
+    if name == "BUILD":
+        return f"{function}.__setstate__({_slot_text(walker, args, _DEPTH)})"
+    if args & 63 != k.TUPLE:
+        return f"{function}(*{_slot_text(walker, args, _DEPTH)})"
+    slots, total = walker.children(args)
+    if name == "NEWOBJ_EX" and len(slots) == 2:
+        inner, _ = walker.children(slots[0])
+        shown = [_slot_text(walker, slot, _DEPTH) for slot in inner[:_WIDTH]]
+        return f"{function}({', '.join([*shown, '**' + _slot_text(walker, slots[1], _DEPTH)])})"
+    shown = [_slot_text(walker, slot, _DEPTH) for slot in slots[:_WIDTH]]
+    return f"{function}({', '.join(shown + ['…'] * (total > _WIDTH))})"
+
+
+def _slot_text(walker: Walker, slot: int, depth: int) -> str:
+    """One value, bounded in depth, width and length."""
+    kind = slot & 63
+    if kind in (k.UNKNOWN, k.GLOBAL, k.TYPE, k.STORAGE_TYPE, k.DTYPE, k.QSCHEME) and (slot >> 6 or kind == k.UNKNOWN):
+        return escape(walker.globals[slot >> 6][4], _TEXT)
+    if kind == k.RESULT:
+        event = walker.events[slot >> 6]
+        return call_text(walker, event) if depth > 0 and event[1] != slot else "…"
+    if kind in (k.NONE, k.BOOL, k.INT, k.BIGINT, k.FLOAT, k.STR, k.BYTES, k.BYTEARRAY) and (slot >> 6 or kind == k.NONE):
+        return _constant(walker.constant(slot))
+    if kind in (k.TUPLE, k.LIST, k.DICT, k.SET, k.FROZENSET):
+        return _container(walker, slot, depth)
+    return f"<{k.NAMES.get(kind, 'value')}>"
+
+
+def _constant(value: object) -> str:
+    if isinstance(value, (str, bytes, bytearray)):
+        text = repr(value[:_TEXT])
+        return escape(text, 2 * _TEXT) + ("…" if len(value) > _TEXT else "")
+    if isinstance(value, int) and value.bit_length() > 256:
+        return f"<an integer of {value.bit_length()} bits>"
+    return repr(value)
+
+
+def _container(walker: Walker, slot: int, depth: int) -> str:
+    kind = slot & 63
+    left, right = {k.TUPLE: "()", k.LIST: "[]", k.DICT: "{}", k.SET: "{}", k.FROZENSET: "{}"}[kind]
+    slots, total = walker.children(slot)
+    if depth <= 0 and total:
+        return f"{left}…{right}"
+    if kind == k.DICT:
+        pairs = [
+            f"{_slot_text(walker, slots[i], depth - 1)}: {_slot_text(walker, slots[i + 1], depth - 1)}"
+            for i in range(0, min(len(slots) - 1, 2 * _WIDTH), 2)
+        ]
+        return "{" + ", ".join(pairs + ["…"] * (total > 2 * len(pairs))) + "}"
+    shown = [_slot_text(walker, item, depth - 1) for item in slots[:_WIDTH]]
+    tail = "," if kind == k.TUPLE and total == 1 else ""
+    return left + ", ".join(shown + ["…"] * (total > _WIDTH)) + tail + right

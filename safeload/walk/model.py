@@ -1,0 +1,493 @@
+"""What modelled globals give when a stream is built, without torch and without numpy.
+
+The machine builds plain data by itself and asks a `Model` for the rest. This one makes real Python objects where the
+standard library has them, and `TensorSpec`, `StorageSpec` and `Call` for what belongs to torch and numpy. `build.torch_tensors`
+derives from it and makes the real tensors; the checks of values stand here, once, for both.
+"""
+
+from __future__ import annotations
+
+import collections
+import uuid
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any, ClassVar, Final, NoReturn
+
+from safeload.errors import MalformedError, RefusedError, SafeloadError
+from safeload.findings import escape
+from safeload.program import Call, Global, Inert, StorageSpec, TensorSpec
+from safeload.walk import kinds as k
+from safeload.walk import machine, values
+from safeload.walk.signatures import BUILD_STATE, STORAGE_DTYPES, TENSOR_DTYPES, Modelled, Signature
+from safeload.walk.strided import check_strided
+
+if TYPE_CHECKING:
+    from safeload.walk import Walk
+
+__all__ = ["Model", "Persistent", "Unknown", "build"]
+
+Unknown = str
+"""What becomes of a global that is not modelled: "refuse" or "inert"."""
+
+Persistent = Callable[[Any, "Model", int], Any]
+"""Takes a persistent id, the model (for `name_of`) and the offset; returns a StorageSpec, a TensorSpec or a plain value."""
+
+_TYPE_KINDS: Final[dict[type, int]] = {
+    type(None): k.NONE, bool: k.BOOL, int: k.INT, float: k.FLOAT, str: k.STR, bytes: k.BYTES, bytearray: k.BYTEARRAY,
+    tuple: k.TUPLE, list: k.LIST, dict: k.DICT, set: k.SET, frozenset: k.FROZENSET, complex: k.COMPLEX,
+    collections.OrderedDict: k.ODICT, collections.Counter: k.COUNTER, collections.defaultdict: k.DEFAULTDICT,
+    collections.deque: k.DEQUE, uuid.UUID: k.STATEFUL, StorageSpec: k.STORAGE, TensorSpec: k.TENSOR, Inert: k.RESULT,
+}  # fmt: skip
+
+_MAPPINGS: Final = (collections.OrderedDict, collections.Counter, collections.defaultdict)
+_REBUILDS: Final = "torch._utils._rebuild_"
+
+Handler = Callable[["Model", tuple[Any, ...], int], Any]
+
+
+class Model:
+    """Answers what the machine cannot: globals, calls, state, persistent ids.
+
+    Args:
+        walk: The finished walk of the stream to build.
+        unknown: "refuse", or "inert" for `Inert` nodes in place of globals that are not modelled.
+        persistent: How this file's persistent ids are understood, or None.
+        grants: Real objects for globals that policy allows, by name.
+    """
+
+    handlers: ClassVar[dict[str, Handler]] = {}
+
+    def __init__(
+        self, walk: Walk, *, unknown: Unknown = "refuse", persistent: Persistent | None = None, grants: Mapping[str, Any] | None = None
+    ) -> None:
+        self.walk = walk
+        self.unknown = unknown
+        self._persistent = persistent
+        self.grants = dict(grants or {})
+        self._known: dict[int, Modelled] = {}
+        self._granted: dict[int, str] = {}
+        self._made: dict[int, tuple[Any, Any]] = {}
+        self.values = [self._value(entry[3], entry[4]) for entry in walk.walker.globals]
+
+    # ---- globals
+
+    def _value(self, modelled: Modelled | None, name: str) -> Any:
+        if modelled is not None:
+            value = self.value_of(modelled)
+            self._known[id(value)] = modelled
+            return value
+        if name in self.grants:
+            value = self.grants[name]
+            self._granted[id(value)] = name
+            return value
+        return Inert(name)
+
+    def value_of(self, modelled: Modelled) -> Any:
+        """The object that stands for a modelled global in the data. It must be unique to the name."""
+        found = values.CONSTANTS.get(modelled.name)
+        return found if found is not None else Global(modelled.name)
+
+    def name_of(self, value: Any) -> str | None:
+        """The name of the modelled global that `value` is, or None."""
+        modelled = self._known.get(id(value))
+        return modelled.name if modelled is not None else None
+
+    def kind_of(self, value: Any) -> int:
+        """The machine's kind of a value, by its exact type."""
+        kind = _TYPE_KINDS.get(type(value))
+        if kind is not None:
+            return k.BIGINT if kind == k.INT and value.bit_length() > 63 else kind
+        known = self._known.get(id(value))
+        if known is not None:
+            return known.kind
+        if isinstance(value, Call):
+            return value.kind
+        return k.OBJECT if type(value) in values.OBJECT_TYPES else k.UNKNOWN
+
+    # ---- what the machine asks
+
+    def call(self, op: str, callee: Any, args: Any, kwargs: Any, at: int) -> Any:
+        """REDUCE, NEWOBJ, NEWOBJ_EX, INST, OBJ."""
+        modelled = self._known.get(id(callee))
+        if modelled is not None and not kwargs and type(args) is tuple:
+            signatures = modelled.newobj if op == "NEWOBJ" else modelled.reduce
+            if op != "NEWOBJ_EX" and any(self.fits(signature, args) for signature in signatures):
+                try:
+                    return self.handlers[modelled.name](self, args, at)
+                except SafeloadError as error:
+                    raise error.at(f"@{at}") from None
+                except (ValueError, TypeError, OverflowError, ArithmeticError, LookupError) as error:
+                    self.malformed(f"{modelled.name}: {escape(str(error))}", at)
+        if id(callee) in self._granted:
+            return self.call_granted(op, callee, args, kwargs, at)
+        return self._inert_call(op, callee, modelled, args, kwargs, at)
+
+    def _inert_call(self, op: str, callee: Any, modelled: Modelled | None, args: Any, kwargs: Any, at: int) -> Inert:
+        if self.unknown != "inert":
+            name = modelled.name if modelled else callee.global_name if isinstance(callee, Inert) else type(callee).__name__
+            raise RefusedError(f"{op} of {escape(name)} is not modelled", where=f"@{at}", globals=(name,)).under("SL104")
+        name = modelled.name if modelled else callee.global_name if isinstance(callee, Inert) else f"<{type(callee).__name__}>"
+        if isinstance(callee, Inert) and callee.args is not None:
+            name = f"{name}(…)"
+        given = args if type(args) is tuple else (args,)
+        named = dict(kwargs) if type(kwargs) is dict and all(type(key) is str for key in kwargs) else {}
+        return Inert(name, args=given, kwargs=named, via=op)
+
+    def call_granted(self, op: str, callee: Any, args: Any, kwargs: Any, at: int) -> Any:
+        """A call of a class that policy allows; only a build that may import has any."""
+        raise RefusedError("classes that policy allows are built by safeload.load only", where=f"@{at}").under("SL103")
+
+    def fits(self, signature: Signature, args: tuple[Any, ...]) -> bool:
+        """The same test as in the walk, on values."""
+        accepted = signature.kinds
+        if len(args) < signature.required or (len(args) > len(accepted) and not signature.rest):
+            return False
+        for index, value in enumerate(args):
+            bits = accepted[index] if index < len(accepted) else signature.rest
+            if not bits >> self.kind_of(value) & 1:
+                return False
+        return all(index >= len(args) or accepts(args[index]) for index, accepts in signature.texts)
+
+    def build(self, target: Any, state: Any, at: int) -> Any:
+        """BUILD."""
+        if isinstance(target, Inert):
+            target.state = state if target.state is None else (target.state, state)
+            return target
+        if self.is_granted(target):
+            return self.build_granted(target, state, at)
+        kind = self.kind_of(target)
+        rule = BUILD_STATE.get(kind)
+        if rule is None or not rule[0] >> self.kind_of(state) & 1:
+            self.malformed(f"BUILD gives a {type(state).__name__} as state to a {type(target).__name__}", at, "SL105")
+        if kind == k.ODICT:
+            if set(state) - {"_metadata"}:
+                self.malformed("BUILD sets attributes on an OrderedDict", at, "SL105")
+            target.__dict__.update(state)
+            return target
+        try:
+            return self.set_state(target, state, at)
+        except SafeloadError as error:
+            raise error.at(f"@{at}") from None
+        except (ValueError, TypeError, OverflowError, LookupError) as error:
+            self.malformed(f"BUILD: {escape(str(error))}", at)
+
+    def is_granted(self, target: Any) -> bool:
+        """Whether `target` is an instance of a class that policy allows."""
+        return False
+
+    def build_granted(self, target: Any, state: Any, at: int) -> Any:
+        """BUILD of an instance of a class that policy allows."""
+        raise RefusedError("classes that policy allows are built by safeload.load only", where=f"@{at}").under("SL103")
+
+    def set_state(self, target: Any, state: Any, at: int) -> Any:
+        """BUILD of a modelled object that is not plain data."""
+        if type(target) is uuid.UUID:
+            return values.set_uuid(target, state)
+        if isinstance(target, TensorSpec) or (isinstance(target, Call) and target.kind in (k.TENSOR, k.EMPTY_TENSOR)):
+            return self.legacy_state(target, state, at)
+        if isinstance(target, Call):
+            if target.state is not None:
+                self.malformed("state is given twice", at)
+            target.state = state
+            return target
+        self.malformed(f"BUILD of a {type(target).__name__}", at, "SL105")
+
+    def legacy_state(self, target: Any, state: tuple[Any, ...], at: int) -> Any:
+        """Tensors of the oldest releases: an empty one is made, then told its storage, offset, size and stride."""
+        if len(state) == 4 and isinstance(state[0], StorageSpec) and isinstance(target, Call):
+            storage, offset, size, stride = state
+            name = target.global_name
+            dtype = TENSOR_DTYPES.get(name, storage.dtype) if name != "torch.Tensor" else storage.dtype
+            spec = self.strided(storage, offset, size, stride, dtype, name)
+            target.global_name, target.args, target.kind = "torch._utils._rebuild_tensor", (spec,), k.TENSOR
+            return target
+        self.malformed("a tensor's state that is not (storage, offset, size, stride)", at, "SL105")
+
+    def extend(self, target: Any, items: list[Any], name: str, at: int) -> None:
+        """APPEND(S) and ADDITEMS on what is not exactly a list or a set."""
+        if isinstance(target, Inert):
+            target.items.extend(items)
+        elif type(target) is collections.deque and name != "ADDITEMS":
+            target.extend(items)
+        elif type(target) is list:
+            target.extend(items)
+        elif self.is_granted(target):
+            self.extend_granted(target, items, at)
+        else:
+            self.malformed(f"{name} on a {type(target).__name__}", at, "SL105")
+
+    def extend_granted(self, target: Any, items: list[Any], at: int) -> None:
+        """APPENDS on an instance of a class that policy allows."""
+        raise RefusedError("classes that policy allows are built by safeload.load only", where=f"@{at}").under("SL103")
+
+    def set_items(self, target: Any, items: list[Any], name: str, at: int) -> None:
+        """SETITEM(S) on what is not exactly a dict."""
+        pairs = zip(items[::2], items[1::2], strict=True)
+        if isinstance(target, Inert):
+            target.items.extend(pairs)
+        elif type(target) in _MAPPINGS:
+            for key, value in pairs:
+                target[key] = value
+        elif self.is_granted(target):
+            self.set_items_granted(target, list(pairs), at)
+        else:
+            self.malformed(f"{name} on a {type(target).__name__}", at, "SL105")
+
+    def set_items_granted(self, target: Any, pairs: list[tuple[Any, Any]], at: int) -> None:
+        """SETITEMS on an instance of a class that policy allows."""
+        raise RefusedError("classes that policy allows are built by safeload.load only", where=f"@{at}").under("SL103")
+
+    def persistent(self, pid: Any, at: int) -> Any:
+        """PERSID, BINPERSID."""
+        if self._persistent is None:
+            if self.unknown == "inert":
+                return Inert("<a persistent id>", args=(pid,), via="PERSID")
+            self.malformed("a persistent id, and nothing that gives it a meaning", at, "SL109")
+        try:
+            found = self._persistent(pid, self, at)
+        except SafeloadError as error:
+            raise error.at(f"@{at}") from None
+        if isinstance(found, (StorageSpec, TensorSpec)):
+            return self.made(found)
+        return found
+
+    def made(self, spec: StorageSpec | TensorSpec) -> Any:
+        """The value for a spec, one and the same for the same spec."""
+        known = self._made.get(id(spec))
+        if known is None:
+            known = (spec, self.make_storage(spec) if isinstance(spec, StorageSpec) else self.make_tensor(spec))
+            self._made[id(spec)] = known
+        return known[1]
+
+    def malformed(self, message: str, at: int, rule: str = "SL303") -> NoReturn:
+        """Raise for a value that breaks a rule."""
+        raise MalformedError(message, where=f"@{at}").under(rule)
+
+    # ---- what a torch build makes real
+
+    def make_storage(self, spec: StorageSpec) -> Any:
+        """The value for a storage."""
+        return spec
+
+    def make_tensor(self, spec: TensorSpec) -> Any:
+        """The value for a checked, dense tensor."""
+        return spec
+
+    def make(self, name: str, args: tuple[Any, ...], kind: int) -> Any:
+        """The value for any other modelled call, its arguments checked."""
+        return Call(name, args, kind)
+
+    def storage_of(self, value: Any) -> StorageSpec:
+        """The spec behind a storage value."""
+        if isinstance(value, StorageSpec):
+            return value
+        raise MalformedError("not a storage of this file").under("SL303")
+
+    def strided(
+        self,
+        storage: Any,
+        offset: Any,
+        size: Any,
+        stride: Any,
+        dtype: str,
+        name: str,
+        *,
+        requires_grad: bool = False,
+        conj: bool = False,
+        neg: bool = False,
+    ) -> Any:
+        """Check a dense tensor against its storage, and make it."""
+        spec = self.storage_of(storage)
+        shape, strides = check_strided(spec, offset, size, stride, dtype)
+        return self.make_tensor(TensorSpec(spec, dtype, shape, strides, offset, requires_grad, conj, neg, name))
+
+    def numel_of(self, value: Any) -> int:
+        """Elements of a tensor value."""
+        while isinstance(value, Call) and value.args:
+            value = value.args[0]
+        if isinstance(value, TensorSpec):
+            return value.numel
+        raise MalformedError("not a dense tensor").under("SL303")
+
+    def layout_of(self, value: Any) -> str:
+        """torch's name of a layout value ("torch.sparse_coo")."""
+        if isinstance(value, Call) and value.kind == k.LAYOUT:
+            return str(value.args[0])
+        raise MalformedError("not a layout").under("SL303")
+
+    def dtype_of(self, value: Any) -> str:
+        """torch's name of a dtype value ("float32")."""
+        name = self.name_of(value)
+        if name is None:
+            raise MalformedError("not a dtype").under("SL303")
+        return name.removeprefix("torch.")
+
+
+def no_hooks(hooks: Any) -> None:
+    """Backward hooks would be called by autograd: only none are accepted."""
+    if hooks:
+        raise MalformedError("a tensor carries backward hooks").under("SL303")
+
+
+# ---- handlers: torch
+
+
+def _flags(more: Any) -> tuple[bool, bool]:
+    if not more:
+        return False, False
+    if set(more) - {"conj", "neg"} or not all(type(value) is bool for value in more.values()):
+        raise MalformedError("tensor metadata other than conj and neg").under("SL303")
+    return more.get("conj", False), more.get("neg", False)
+
+
+def _rebuild_tensor(model: Model, args: tuple[Any, ...], at: int) -> Any:
+    dtype = model.storage_of(args[0]).dtype
+    return model.strided(*args, dtype, "torch._utils._rebuild_tensor")
+
+
+def _rebuild_tensor_v2(model: Model, args: tuple[Any, ...], at: int) -> Any:
+    storage, offset, size, stride, requires_grad, hooks, *more = args
+    no_hooks(hooks)
+    conj, neg = _flags(more[0] if more else None)
+    name = "torch._utils._rebuild_tensor_v2"
+    dtype = model.storage_of(storage).dtype
+    return model.strided(storage, offset, size, stride, dtype, name, requires_grad=requires_grad, conj=conj, neg=neg)
+
+
+def _rebuild_tensor_v3(model: Model, args: tuple[Any, ...], at: int) -> Any:
+    storage, offset, size, stride, requires_grad, hooks, dtype, *more = args
+    no_hooks(hooks)
+    conj, neg = _flags(more[0] if more else None)
+    name = "torch._utils._rebuild_tensor_v3"
+    return model.strided(storage, offset, size, stride, model.dtype_of(dtype), name, requires_grad=requires_grad, conj=conj, neg=neg)
+
+
+def _rebuild_parameter(model: Model, args: tuple[Any, ...], at: int) -> Any:
+    data, requires_grad, hooks, *state = args
+    no_hooks(hooks)
+    if state:
+        attributes = values.check_attributes(state[0])
+        return model.make("torch._utils._rebuild_parameter_with_state", (data, requires_grad, attributes), k.TENSOR)
+    return model.make("torch._utils._rebuild_parameter", (data, requires_grad), k.TENSOR)
+
+
+def _rebuild_qtensor(model: Model, args: tuple[Any, ...], at: int) -> Any:
+    storage, offset, size, stride, quantizer, requires_grad, hooks = args
+    no_hooks(hooks)
+    spec = model.storage_of(storage)
+    shape, strides = check_strided(spec, offset, size, stride, spec.dtype)
+    scheme = model.name_of(quantizer[0]) if quantizer else None
+    if not spec.dtype.startswith(("qint", "quint")):
+        raise MalformedError(f"a quantised tensor over {spec.dtype}").under("SL303")
+    if scheme == "torch.per_tensor_affine":
+        if len(quantizer) != 3 or type(quantizer[1]) not in (float, int) or type(quantizer[2]) is not int:
+            raise MalformedError("a per-tensor quantiser is not (scheme, scale, zero point)").under("SL303")
+    elif scheme in ("torch.per_channel_affine", "torch.per_channel_affine_float_qparams"):
+        if len(quantizer) != 4 or type(quantizer[3]) is not int or not 0 <= quantizer[3] < len(shape):
+            raise MalformedError("a per-channel quantiser names an axis that the tensor does not have").under("SL303")
+        for part in quantizer[1:3]:
+            _channels(model, part, shape[quantizer[3]])
+    else:
+        raise MalformedError(f"quantisation scheme {escape(str(scheme))}").under("SL303")
+    dense = TensorSpec(spec, spec.dtype, shape, strides, offset, requires_grad, False, False, "torch._utils._rebuild_qtensor")
+    return model.make("torch._utils._rebuild_qtensor", (dense, quantizer), k.TENSOR)
+
+
+def _channels(model: Model, part: Any, expected: int) -> None:
+    if type(part) is list:
+        count, plain = len(part), all(type(item) in (int, float) for item in part)
+    else:
+        count, plain = model.numel_of(part), True
+    if count != expected or not plain:
+        raise MalformedError(f"{count} quantiser parameters for {expected} channels").under("SL303")
+
+
+def _rebuild_sparse(model: Model, args: tuple[Any, ...], at: int) -> Any:
+    layout, data = args
+    name = model.layout_of(layout)
+    wanted = {"torch.sparse_coo": (3, 4)}.get(name, (4,))
+    if name not in values.SPARSE_LAYOUTS or len(data) not in wanted:
+        raise MalformedError(f"a sparse tensor of layout {escape(name)} with {len(data)} parts").under("SL303")
+    tensors = data[: 2 if name == "torch.sparse_coo" else 3]
+    if any(model.kind_of(part) != k.TENSOR for part in tensors):
+        raise MalformedError("a sparse tensor whose parts are no tensors").under("SL303")
+    shape = values.check_sizes(data[len(tensors)])
+    if len(data) > len(tensors) + 1 and type(data[-1]) not in (bool, type(None)):
+        raise MalformedError("a sparse tensor's coalesced flag is no boolean").under("SL303")
+    return model.make("torch._utils._rebuild_sparse_tensor", (layout, (*tensors, shape, *data[len(tensors) + 1 :])), k.TENSOR)
+
+
+def _rebuild_meta(model: Model, args: tuple[Any, ...], at: int) -> Any:
+    dtype, size, stride, requires_grad = args
+    shape, strides = values.check_sizes(size), values.check_sizes(stride)
+    if len(shape) != len(strides):
+        raise MalformedError(f"{len(shape)} sizes and {len(strides)} strides").under("SL303")
+    model.dtype_of(dtype)
+    return model.make("torch._utils._rebuild_meta_tensor_no_storage", (dtype, shape, strides, requires_grad), k.TENSOR)
+
+
+def _as_is(name: str, kind: int) -> Handler:
+    return lambda model, args, at: model.make(name, args, kind)
+
+
+def _rebuild_from_type(model: Model, args: tuple[Any, ...], at: int) -> Any:
+    function, new_type, inner, state = args
+    name, kind = model.name_of(function), model.name_of(new_type)
+    if name is None or not name.startswith(_REBUILDS) or kind not in values.TENSOR_TYPES:
+        raise MalformedError(f"a tensor of type {escape(str(kind))} from {escape(str(name))}").under("SL104")
+    base = model.call("REDUCE", function, inner, at)
+    return model.make("torch._tensor._rebuild_from_type_v2", (base, new_type, values.check_attributes(state)), k.TENSOR)
+
+
+def _empty_tensor(name: str) -> Handler:
+    return lambda model, args, at: model.make(name, (), k.EMPTY_TENSOR)
+
+
+def _torch_handlers() -> dict[str, Handler]:
+    table: dict[str, Handler] = {
+        "_rebuild_tensor": _rebuild_tensor, "_rebuild_tensor_v2": _rebuild_tensor_v2, "_rebuild_tensor_v3": _rebuild_tensor_v3,
+        "_rebuild_parameter": _rebuild_parameter, "_rebuild_parameter_with_state": _rebuild_parameter,
+        "_rebuild_qtensor": _rebuild_qtensor, "_rebuild_sparse_tensor": _rebuild_sparse,
+        "_rebuild_meta_tensor_no_storage": _rebuild_meta,
+    }  # fmt: skip
+    for name in ("nested_tensor", "device_tensor_from_cpu_tensor", "device_tensor_from_numpy", "xla_tensor"):
+        table[f"_rebuild_{name}"] = _as_is(f"torch._utils._rebuild_{name}", k.TENSOR)
+    handlers = {f"torch._utils.{name}": handler for name, handler in table.items()}
+    for module in ("torch._tensor", "torch.tensor"):
+        handlers[f"{module}._rebuild_from_type_v2"] = handlers[f"{module}._rebuild_from_type"] = _rebuild_from_type
+    handlers["torch.nn.parameter.Parameter"] = _as_is("torch.nn.parameter.Parameter", k.TENSOR)
+    handlers["torch.Size"] = lambda model, args, at: model.make("torch.Size", (values.check_sizes(args[0] if args else ()),), k.SIZE)
+    handlers["torch.device"] = lambda model, args, at: model.make("torch.device", values.check_device(args), k.DEVICE)
+    handlers["torch.serialization._get_layout"] = lambda model, args, at: model.make(
+        "torch.serialization._get_layout", (values.check_layout(args[0]),), k.LAYOUT
+    )
+    for name in TENSOR_DTYPES:
+        handlers[name] = _empty_tensor(name)
+    return handlers
+
+
+def build(walk: Walk, model: Model) -> Any:
+    """Build the object of a finished walk.
+
+    Raises:
+        RefusedError: something that is not modelled is called, and `unknown` is "refuse".
+        MalformedError: the stream or a value in it breaks a rule; `where` is "@offset".
+        LimitError: it does not fit in memory.
+    """
+    try:
+        return machine.Builder(walk.walker, model.values, model).run()
+    except machine.Malformed as error:
+        message, at = error.args
+        raise MalformedError(message, where=f"@{at}").under("SL129") from None
+    except TypeError as error:  # an unhashable key that only its value shows
+        raise MalformedError(f"a key that cannot be hashed: {escape(str(error))}").under("SL303") from error
+
+
+def storage_dtype(model: Model, value: Any) -> tuple[str, bool]:
+    """(torch's name of the element type, whether it is typed) for a storage class named by a persistent id."""
+    name = model.name_of(value)
+    if name is None or name not in STORAGE_DTYPES:
+        raise MalformedError(f"a persistent id that names {escape(str(name))} as its storage").under("SL303")
+    return STORAGE_DTYPES[name], not name.endswith("UntypedStorage")
+
+
+Model.handlers = {**values.HANDLERS, **_torch_handlers()}

@@ -1,0 +1,214 @@
+"""Modelled globals of the standard library, and the checks of values that torch's and numpy's need.
+
+Every handler gets arguments whose kinds fit the signature; what they hold is looked at here.
+"""
+
+from __future__ import annotations
+
+import collections
+import datetime
+import decimal
+import fractions
+import pathlib
+import re
+import uuid
+from collections.abc import Callable, Iterable
+from typing import Any, Final
+
+from safeload.errors import LimitError, MalformedError
+from safeload.findings import escape
+from safeload.walk.strided import check_sizes
+
+__all__ = [
+    "CONSTANTS", "HANDLERS", "OBJECT_TYPES", "SPARSE_LAYOUTS", "TENSOR_TYPES", "check_attributes", "check_device",
+    "check_layout", "check_sizes", "cheap", "set_uuid",
+]  # fmt: skip
+
+SPARSE_LAYOUTS: Final = frozenset(f"torch.sparse_{name}" for name in ("coo", "csr", "csc", "bsr", "bsc"))
+LAYOUTS: Final = SPARSE_LAYOUTS | {"torch.strided", "torch._mkldnn", "torch.jagged"}
+TENSOR_TYPES: Final = frozenset({"torch.Tensor", "torch.nn.parameter.Parameter", "torch.nn.parameter.Buffer"})
+OBJECT_TYPES: Final = frozenset(
+    {
+        slice, range, type(Ellipsis), type(NotImplemented), datetime.datetime, datetime.date, datetime.time, datetime.timedelta,
+        datetime.timezone, decimal.Decimal, fractions.Fraction, uuid.SafeUUID,
+        pathlib.PurePosixPath, pathlib.PureWindowsPath, pathlib.PosixPath, pathlib.WindowsPath,
+    }
+)  # fmt: skip
+
+CONSTANTS: Final[dict[str, Any]] = {
+    "builtins.Ellipsis": Ellipsis, "builtins.NotImplemented": NotImplemented, "builtins.list": list, "builtins.tuple": tuple,
+    "builtins.set": set, "builtins.frozenset": frozenset, "builtins.dict": dict, "builtins.bytes": bytes,
+    "builtins.bytearray": bytearray, "builtins.complex": complex, "builtins.int": int, "builtins.float": float,
+    "builtins.str": str, "builtins.bool": bool, "builtins.slice": slice, "builtins.range": range,
+    "collections.OrderedDict": collections.OrderedDict, "collections.Counter": collections.Counter,
+    "collections.defaultdict": collections.defaultdict, "collections.deque": collections.deque,
+}  # fmt: skip
+"""Globals that stand in the data as themselves: types whose call does nothing but make plain data."""
+
+_HASHED: Final = 1_000_000
+_DIGITS: Final = 10_000
+_DEVICE: Final = re.compile(r"[a-z0-9_]{1,32}(?::[0-9]{1,5})?\Z")
+
+
+def cheap(items: Iterable[Any]) -> Iterable[Any]:
+    """Check that hashing `items` visits a bounded number of values; returns them."""
+    items = list(items)
+    budget = _HASHED + 4 * len(items)
+    todo = [item for item in items if type(item) is tuple]
+    while todo:
+        item = todo.pop()
+        budget -= len(item) + 1
+        if budget < 0:
+            raise LimitError("keys that stand for too many values to hash").under("SL127")
+        todo.extend(part for part in item if type(part) is tuple)
+    return items
+
+
+def check_attributes(state: Any) -> Any:
+    """Python attributes of a tensor: plain names only. Returns the state."""
+    parts = state if isinstance(state, tuple) and len(state) == 2 else (state,)
+    for part in parts:
+        if part is None:
+            continue
+        if not isinstance(part, dict):
+            raise MalformedError("a tensor's attributes are no dict").under("SL105")
+        for name in part:
+            if type(name) is not str or not name.isidentifier() or name.startswith("__"):
+                raise MalformedError(f"a tensor attribute named {escape(repr(name))}").under("SL105")
+    return state
+
+
+def check_device(args: tuple[Any, ...]) -> tuple[Any, ...]:
+    """The arguments of torch.device: a type, and perhaps an index."""
+    if not _DEVICE.match(args[0]) or (len(args) == 2 and not 0 <= args[1] < 1 << 15):
+        raise MalformedError(f"a device named {escape(repr(args))}").under("SL303")
+    return args
+
+
+def check_layout(name: str) -> str:
+    """The name of a layout, as `torch.serialization._get_layout` takes it."""
+    if name not in LAYOUTS:
+        raise MalformedError(f"a layout named {escape(repr(name))}").under("SL303")
+    return name
+
+
+def set_uuid(target: uuid.UUID, state: Any) -> uuid.UUID:
+    """BUILD of a UUID: its number. The object stays the same, because the memo may hold it."""
+    if not isinstance(state, dict) or set(state) - {"int", "is_safe"} or type(state.get("int")) is not int or not 0 <= state["int"] < 1 << 128:
+        raise MalformedError("the state of a UUID is not its number").under("SL303")
+    object.__setattr__(target, "int", state["int"])
+    return target
+
+
+def _ordered(args: tuple[Any, ...]) -> Any:
+    if not args:
+        return collections.OrderedDict()
+    if isinstance(args[0], dict):
+        return collections.OrderedDict(args[0])
+    pairs = [(key, value) for key, value in args[0]]
+    cheap([key for key, _ in pairs])
+    return collections.OrderedDict(pairs)
+
+
+def _counter(args: tuple[Any, ...]) -> Any:
+    counter: collections.Counter[Any] = collections.Counter()
+    dict.update(counter, args[0] if args else {})
+    return counter
+
+
+def _deque(args: tuple[Any, ...]) -> Any:
+    if len(args) == 2 and args[1] is not None and not 0 <= args[1] < 1 << 40:
+        raise MalformedError(f"a deque of at most {args[1]}").under("SL303")
+    return collections.deque(*args)
+
+
+def _bytes_of(args: tuple[Any, ...]) -> bytes:
+    return bytes(args[0]) if args else b""
+
+
+def _moment(kind: type) -> Callable[[tuple[Any, ...]], Any]:
+    """datetime, date and time: from their packed bytes (Python 2 wrote them as text)."""
+    lengths = {datetime.datetime: 10, datetime.date: 4, datetime.time: 6}
+
+    def make(args: tuple[Any, ...]) -> Any:
+        packed = args[0].encode("latin-1") if isinstance(args[0], str) else args[0]
+        if len(packed) != lengths[kind] or (len(args) == 2 and not isinstance(args[1], (datetime.timezone, type(None)))):
+            raise MalformedError(f"a {kind.__name__} of {len(packed)} bytes").under("SL303")
+        return kind(packed, *args[1:])
+
+    return make
+
+
+def _decimal(args: tuple[Any, ...]) -> Any:
+    if len(args[0]) > _DIGITS:
+        raise MalformedError(f"a decimal of {len(args[0])} characters").under("SL303")
+    return decimal.Decimal(args[0])
+
+
+def _fraction(args: tuple[Any, ...]) -> Any:
+    # A text like "1e999999999" would be computed in full; str(Fraction) writes digits and a slash only.
+    if len(args) == 1 and not re.fullmatch(r"-?[0-9]{1,4000}(?:/[0-9]{1,4000})?", args[0]):
+        raise MalformedError("a fraction that is not written as digits").under("SL303")
+    if len(args) == 2 and max(abs(args[0]), abs(args[1])).bit_length() > 1 << 16:
+        raise MalformedError("a fraction of too many digits").under("SL303")
+    return fractions.Fraction(*args)
+
+
+def _path(name: str) -> Callable[[tuple[Any, ...]], Any]:
+    """Pure paths as they are; a concrete path only on the system that it is for, elsewhere its pure kind."""
+
+    def make(args: tuple[Any, ...]) -> Any:
+        kind = getattr(pathlib, name)
+        if name in ("PosixPath", "WindowsPath") and not issubclass(type(pathlib.Path()), kind):
+            kind = getattr(pathlib, "Pure" + name)
+        return kind(*args)
+
+    return make
+
+
+def _encode(args: tuple[Any, ...]) -> bytes:
+    text: str = args[0]
+    return text.encode("latin-1")
+
+
+def _plain(make: Callable[[tuple[Any, ...]], Any]) -> Callable[[Any, tuple[Any, ...], int], Any]:
+    return lambda model, args, at: make(args)
+
+
+def _timedelta(args: tuple[Any, ...]) -> Any:
+    return datetime.timedelta(*args)
+
+
+_MAKERS: Final[dict[str, Callable[[tuple[Any, ...]], Any]]] = {
+    "builtins.list": lambda args: list(*args),
+    "builtins.tuple": lambda args: tuple(*args),
+    "builtins.set": lambda args: set(cheap(*args)) if args else set(),
+    "builtins.frozenset": lambda args: frozenset(cheap(*args)) if args else frozenset(),
+    "builtins.dict": lambda args: {},
+    "builtins.bytes": _bytes_of,
+    "builtins.bytearray": lambda args: bytearray(args[0].encode("latin-1") if len(args) == 2 else _bytes_of(args)),
+    "builtins.complex": lambda args: complex(*args),
+    "builtins.slice": lambda args: slice(*args),
+    "builtins.range": lambda args: range(*args),
+    "_codecs.encode": _encode,
+    "collections.OrderedDict": _ordered,
+    "collections.Counter": _counter,
+    "collections.defaultdict": lambda args: collections.defaultdict(*args),
+    "collections.deque": _deque,
+    "datetime.datetime": _moment(datetime.datetime),
+    "datetime.date": _moment(datetime.date),
+    "datetime.time": _moment(datetime.time),
+    "datetime.timedelta": _timedelta,
+    "datetime.timezone": lambda args: datetime.timezone(*args),
+    "decimal.Decimal": _decimal,
+    "fractions.Fraction": _fraction,
+    "uuid.UUID": lambda args: uuid.UUID(int=0),
+    "uuid.SafeUUID": lambda args: uuid.SafeUUID(*args),
+    **{
+        f"{module}.{name}": _path(name)
+        for module in ("pathlib", "pathlib._local")
+        for name in ("PurePath", "PurePosixPath", "PureWindowsPath", "PosixPath", "WindowsPath")
+    },
+}
+
+HANDLERS: Final = {name: _plain(make) for name, make in _MAKERS.items()}
