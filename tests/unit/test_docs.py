@@ -157,8 +157,8 @@ def run_python(block: Block, namespace: dict[str, Any]) -> None:
     report = io.StringIO()
     runner = doctest.DocTestRunner(optionflags=doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE)
     with pytest.MonkeyPatch.context() as patch:
-        # "..." at the start of a line would be read as the prompt of a continued line
-        patch.setattr(doctest, "ELLIPSIS_MARKER", "…")
+        # "…" as doctest's checker spells it; its own "..." would, at the start of a line, be the prompt of a continued one
+        patch.setattr(doctest, "ELLIPSIS_MARKER", r"\u2026")
         failed, _ = runner.run(test, out=report.write, clear_globs=False)
     namespace.update(test.globs)
     assert not failed, report.getvalue()
