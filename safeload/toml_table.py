@@ -66,7 +66,7 @@ def toml_string(text: str) -> str:
         code = ord(char)
         if char in '"\\':
             out.append("\\" + char)
-        elif char.isprintable():
+        elif char.isprintable() or "\ud800" <= char <= "\udfff":  # no escape can stand for half a pair: leave it to UTF-8 to refuse
             out.append(char)
         else:
             out.append(f"\\u{code:04X}" if code < 0x10000 else f"\\U{code:08X}")

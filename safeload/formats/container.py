@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -107,7 +108,7 @@ _ORDINARY: Final = re.compile(r"(?:(?!\.\.?(?:/|\Z))[ -.0-9;-\[\]-~]+(?:/|\Z))+"
 _DRIVE: Final = re.compile(r"[A-Za-z]:")
 
 
-def check_name(notes: Notes, rule: str, name: str, *, dotted: Level | None = Level.NOTE) -> None:
+def check_name(notes: Notes, rule: str, name: str, *, dotted: Level | None = Level.NOTE) -> str:
     """Add a finding for everything about a member name that extracting it, or looking it up, could trip over.
 
     Args:
@@ -115,9 +116,12 @@ def check_name(notes: Notes, rule: str, name: str, *, dotted: Level | None = Lev
         rule: The container's rule for unsafe names.
         name: Decoded.
         dotted: The level of a leading "./", which tar writes as a matter of course (None: no finding).
+
+    Returns:
+        Its `name_key`.
     """
     if _ORDINARY.fullmatch(name):
-        return
+        return name.lower().removesuffix("/")
     shown = f"member name '{escape(name)}'" if name else "a member"
     parts = name.replace("\\", "/").split("/")
     if parts and not parts[-1]:
@@ -138,6 +142,7 @@ def check_name(notes: Notes, rule: str, name: str, *, dotted: Level | None = Lev
         notes.add(rule, f"{shown} begins with './'", name=name, level=dotted)
     if not name.isascii() and _invisible(name):
         notes.add(rule, f"{shown} holds characters that cannot be seen or that turn the reading direction", name=name, level=Level.WARNING)
+    return name_key(name)
 
 
 def _invisible(name: str) -> bool:
@@ -158,17 +163,16 @@ def name_key(name: str) -> str:
     return text
 
 
-def check_duplicates(notes: Notes, members: tuple[Member, ...]) -> dict[str, Member]:
-    """Report members that some reader takes for one another, and return the first of each exact name."""
+def check_duplicates(notes: Notes, members: Sequence[Member], keys: Sequence[str]) -> dict[str, Member]:
+    """Report members that some reader takes for one another (their keys are equal), and return the first of each exact name."""
     by_name: dict[str, Member] = {}
-    keys: dict[str, str] = {}
-    for member in members:
+    seen: dict[str, str] = {}
+    for member, key in zip(members, keys, strict=True):
         by_name.setdefault(member.name, member)
-        key = name_key(member.name)
-        if key not in keys:
-            keys[key] = member.name
+        if key not in seen:
+            seen[key] = member.name
         else:
-            other = keys[key]
+            other = seen[key]
             alike = "the same" if other == member.name else f"'{escape(other)}' but for case, form or slashes"
             notes.add("SL202", f"two members: one is named '{escape(member.name)}', an earlier one {alike}", name=member.name)
     return by_name

@@ -106,7 +106,6 @@ def read_archive(source: Source, limits: Limits, *, member: str | None = None) -
         archive.error = error.message
     if archive.error is not None:
         notes.add("SL201", archive.error)
-    archive.by_name = check_duplicates(notes, archive.members)
     archive.findings = notes.done()
     return archive
 
@@ -127,6 +126,7 @@ def _read(source: Source, limits: Limits, notes: Notes, archive: Archive) -> Non
         Member(entry.name, region, entry.offset, entry.method, entry.flags, entry.crc32, entry.raw.endswith(b"/"), entry.problem)
         for entry, region in zip(entries, regions, strict=True)
     )
+    archive.by_name = check_duplicates(notes, archive.members, [entry.key for entry in entries])
     if layout.unrecorded:
         notes.add("SL209", f"{layout.unrecorded} members have no recorded CRC, as torch.save writes them when told so", level=Level.NOTE)
 
@@ -147,9 +147,13 @@ def _check_sizes(entries: list[Entry], limits: Limits, notes: Notes) -> None:
         notes.add("SL208", entry.problem, name=entry.name)
 
 
+# torch's alignment, by length, as long as it is the usual 64 bytes: most extra data there is.
+_PADDING: Final = {length: b"FB" + (length - 4).to_bytes(2, "little") + b"Z" * (length - 4) for length in range(4, 4 + 64)}
+
+
 def _is_padding(extra: bytes) -> bool:
     """Whether extra data is nothing but torch's alignment: one field "FB" full of "Z"."""
-    return extra[:2] == b"FB" and int.from_bytes(extra[2:4], "little") == len(extra) - 4 and not extra[4:].strip(b"Z")
+    return extra == _PADDING.get(len(extra)) or extra[:2] == b"FB" and int.from_bytes(extra[2:4], "little") == len(extra) - 4 and not extra[4:].strip(b"Z")
 
 
 # Headers at most this far apart are fetched together: one read of so many bytes costs less than a second call.
@@ -164,6 +168,7 @@ class _Layout:
     def __init__(self, source: Source, end: End, entries: list[Entry], notes: Notes) -> None:
         self.source, self.end, self.entries, self.notes = source, end, entries, notes
         self.unrecorded = 0
+        self._outer = "" if notes.outer is None else qualified(notes.outer, "")
         self._first = 0
         self._bytes = b""
         for entry in entries if end.shift else ():
@@ -197,7 +202,7 @@ class _Layout:
 
     def _fetch(self, start: int, stop: int) -> int:
         """Have the bytes from `start` to `stop` in `_bytes`, and give the index of `start` in them."""
-        if not self._first <= start or stop > self._first + len(self._bytes):
+        if start < self._first or stop > self._first + len(self._bytes):
             last = bisect_left(self._offsets, start)
             far = stop
             # Take following headers along as long as they are near one another.
@@ -230,18 +235,17 @@ class _Layout:
         if past > self.end.offset:
             self.notes.add("SL204", f"its {entry.packed} bytes from byte {first} reach into the directory or farther", name=entry.name)
             return self._nowhere(entry, "its bytes do not lie in front of the directory"), start
-        extra = b""
-        if extras or names != len(entry.raw):
+        middle = at + 30 + names
+        if middle + extras > len(data):
             at = self._fetch(start, first)
-            data = self._bytes
-            extra = data[at + 30 + names : at + 30 + names + extras]
+            data, middle = self._bytes, at + 30 + names
+        raw, extra = data[at + 30 : middle], data[middle : middle + extras]
         same = packed == entry.packed and nbytes == entry.nbytes and crc == entry.crc32
         if not (
-            (not extra or _is_padding(extra)) and flags == entry.flags and method == entry.method
-            and data[at + 30 : at + 30 + names] == entry.raw
+            (not extra or _is_padding(extra)) and flags == entry.flags and method == entry.method and raw == entry.raw
             and (same or (flags & FLAG_DESCRIPTOR and not (packed or nbytes or crc)))
         ):  # fmt: skip
-            self._compare(entry, header, data[at + 30 : at + 30 + names], extra)
+            self._compare(entry, header, raw, extra)
         recorded = entry.crc32 or not (extra[:2] == b"FB" and flags & FLAG_DESCRIPTOR and method == 0 and entry.nbytes)
         self.unrecorded += not recorded
         region = Region(
@@ -249,7 +253,7 @@ class _Layout:
             entry.nbytes,
             None if entry.method == 0 else entry.packed,
             entry.crc32 if recorded else None,
-            qualified(self.notes.outer, entry.name),
+            self._outer + entry.name,
         )
         if first + entry.nbytes > self.source.size and entry.method == 0:
             entry.problem = "its bytes leave the file"
@@ -258,7 +262,7 @@ class _Layout:
     def _nowhere(self, entry: Entry, problem: str) -> Region:
         """A region without bytes, for a member that has no place in the file."""
         entry.problem = problem
-        return Region(min(max(entry.offset, 0), self.source.size), 0, None, None, qualified(self.notes.outer, entry.name))
+        return Region(min(max(entry.offset, 0), self.source.size), 0, None, None, self._outer + entry.name)
 
     def _compare(self, entry: Entry, header: _Header, raw: bytes, extra: bytes) -> None:
         """Say in which way a local header disagrees with the directory, if it does."""
@@ -318,9 +322,9 @@ class _Layout:
     def _descriptor(self, before: Entry, position: int, gap: int) -> int:
         """Check the data descriptor behind a member; return how many bytes it takes."""
         signature = 0x08074B50
-        if gap >= 16:
+        if gap == 16:
             at = self._fetch(position, position + 16)
-            if _WORDS.unpack_from(self._bytes, at) == (signature, before.crc32, before.packed, before.nbytes) and gap != 24:
+            if _WORDS.unpack_from(self._bytes, at) == (signature, before.crc32, before.packed, before.nbytes):
                 return 16
         found = self.source.read(position, min(gap, 24))
         crc = before.crc32.to_bytes(4, "little")

@@ -64,7 +64,7 @@ class End:
 
 @dataclass(slots=True)
 class Entry:
-    """One central directory entry, zip64 resolved. `packed` and `nbytes` count bytes."""
+    """One central directory entry, zip64 resolved. `packed` and `nbytes` count bytes; `key` is what look-alikes share."""
 
     name: str
     raw: bytes
@@ -74,6 +74,7 @@ class Entry:
     packed: int
     nbytes: int
     offset: int
+    key: str = ""
     problem: str | None = None
 
 
@@ -202,7 +203,7 @@ def _read_entries(data: bytes, start: int, limits: Limits, notes: Notes) -> tupl
             or attributes & 0xF0000010 not in (0, 0x80000000) or (nbytes and raw.endswith(b"/"))
         ):  # fmt: skip
             _examine(entry, data[middle : middle + extras], data[middle + extras : stop], (needed, disk, attributes), notes)
-        check_name(notes, "SL210", entry.name)
+        entry.key = check_name(notes, "SL210", entry.name)
         if not raw.isascii():
             _check_encoding(entry, notes)
         entries.append(entry)

@@ -173,7 +173,10 @@ def _trust_root(name: str, table: Table) -> TrustRoot:
     _check_name(name, table)
     kind = cast("TrustRootKind", table.choice("kind", get_args(TrustRootKind)))
     path = table.text("path")
-    if not _BUILTIN.fullmatch(path):
+    if path.startswith("builtin:"):
+        if not _BUILTIN.fullmatch(path):
+            raise table.fail("path", f"'{escape(path, 80)}' names no trust root that safeload carries")
+    else:
         path = _path(table, "path")
     root = TrustRoot(name=name, kind=kind, path=path, sha256=table.sha256("sha256"))
     table.close()

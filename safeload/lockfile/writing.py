@@ -47,8 +47,12 @@ def dumps(lock: Lockfile) -> str:
             hint="use a safeload that knows that version",
         )
     text = "\n\n".join(_blocks(lock)) + "\n"
-    if loads(text) != lock:
-        raise LockfileError("the lock would not be read back as it is")
+    try:
+        same = loads(text) == lock
+    except LockfileError as error:
+        raise LockfileError(f"the new lock would not be valid: {error.message}") from None
+    if not same:
+        raise LockfileError("the new lock would not be read back as it is")
     return text
 
 
@@ -151,6 +155,7 @@ def update(path: str | os.PathLike[str], change: Callable[[Lockfile], Lockfile],
     """
     target = Path(path).absolute()
     where = escape(os.fspath(path), 1000)
+    target.parent.stat()  # the file lock would make missing directories
     try:
         with _held(target, timeout, where):
             mode = _mode(target, where)
@@ -158,8 +163,6 @@ def update(path: str | os.PathLike[str], change: Callable[[Lockfile], Lockfile],
             new = change(old)
             try:
                 text = dumps(new).encode("utf-8")
-            except UnicodeEncodeError:
-                raise LockfileError("a name cannot be written as UTF-8", where=where) from None
             except LockfileError as error:
                 raise error.at(where) from None
             if mode is None or new != old:
@@ -179,7 +182,7 @@ def _held(target: Path, timeout: float, where: str) -> Iterator[None]:
     guard = target.with_name(own_names(target.name)[0])
     lock = FileLock(guard, timeout=timeout)
     try:
-        lock.acquire()
+        lock.acquire(poll_interval=0.02)
     except Timeout:
         raise LockfileError(
             f"another process has been writing for {timeout:g} seconds", where=where, hint=f"if none is, remove {guard.name}"

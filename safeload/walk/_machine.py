@@ -541,7 +541,7 @@ class Walker:
     def call(self, name, callee, args, offset):
         """REDUCE, INST, OBJ, NEWOBJ, NEWOBJ_EX: what the call gives, as a slot."""
         kind = callee & 63
-        if kind == 14 or kind == 32 or kind == 33:
+        if kind == 14 or kind == 32 or kind == 33 or kind == 38:
             modelled = self.globals[callee >> 6][3]
             signatures = modelled.newobj if name == "NEWOBJ" else modelled.reduce
             if name != "NEWOBJ_EX" and args & 63 == 9:
@@ -551,6 +551,8 @@ class Walker:
                         if modelled.checked:
                             self.checked = True
                         result = modelled.result
+                        if result < 0:
+                            return self.items[start]
                         if (result >= 10 and result <= 13) or (result >= 18 and result <= 21):
                             return self.container(result)
                         return result

@@ -45,7 +45,8 @@ TYPE: Final = 33  # builtins.list and its like: harmless types as values
 EMPTY_TENSOR: Final = 34  # a legacy tensor that waits for its state
 NPRNG: Final = 35  # a numpy bit generator or generator that takes a state
 STATEFUL: Final = 36  # any other modelled object that takes plain state
-METHOD: Final = 37  # a modelled callable that is the result of a modelled call
+SCRIPT: Final = 38  # a TorchScript class, which lives in the archive: described, never made
+SCRIPT_OBJECT: Final = 39
 
 NAMES: Final[dict[int, str]] = {
     value: name.lower() for name, value in dict(globals()).items() if name.isupper() and isinstance(value, int)

@@ -83,6 +83,8 @@ class Model:
 
     def value_of(self, modelled: Modelled) -> Any:
         """The object that stands for a modelled global in the data. It must be unique to the name."""
+        if modelled.kind == k.SCRIPT:
+            return Inert(modelled.name)
         found = values.CONSTANTS.get(modelled.name)
         return found if found is not None else Global(modelled.name)
 
@@ -111,6 +113,8 @@ class Model:
         if modelled is not None and not kwargs and type(args) is tuple:
             signatures = modelled.newobj if op == "NEWOBJ" else modelled.reduce
             if op != "NEWOBJ_EX" and any(self.fits(signature, args) for signature in signatures):
+                if modelled.kind == k.SCRIPT:
+                    return Inert(modelled.name, args=args, via=op)
                 try:
                     return self.handlers[modelled.name](self, args, at)
                 except SafeloadError as error:
@@ -490,4 +494,9 @@ def storage_dtype(model: Model, value: Any) -> tuple[str, bool]:
     return STORAGE_DTYPES[name], not name.endswith("UntypedStorage")
 
 
-Model.handlers = {**values.HANDLERS, **_torch_handlers()}
+def _first(model: Model, args: tuple[Any, ...], at: int) -> Any:
+    return args[0]
+
+
+_SCRIPT: Final = ("build_intlist", "build_doublelist", "build_boollist", "build_tensorlist", "restore_type_tag")
+Model.handlers = {**values.HANDLERS, **_torch_handlers(), **{f"torch.jit._pickle.{name}": _first for name in _SCRIPT}}

@@ -15,7 +15,7 @@ from typing import Final
 from safeload.program import DTYPE_BITS
 from safeload.walk import kinds as k
 
-__all__ = ["BUILD_STATE", "MODELLED", "Modelled", "Signature"]
+__all__ = ["BUILD_STATE", "MODELLED", "STORAGE_DTYPES", "TENSOR_DTYPES", "Modelled", "Signature", "script_global"]
 
 Predicate = Callable[[str], bool]
 
@@ -46,7 +46,7 @@ class Modelled:
         kind: What the global itself is, as a value on the stack.
         reduce: Accepted calls by REDUCE, INST and OBJ.
         newobj: Accepted calls by NEWOBJ (without the class).
-        result: The kind of what a call gives.
+        result: The kind of what a call gives; -1 for the kind of the first argument.
         checked: Whether values must be looked at before the call is known to be harmless.
     """
 
@@ -242,4 +242,21 @@ BUILD_STATE: Final[dict[int, tuple[int, frozenset[str] | None]]] = {
     k.NPARRAY: (_TUPLE, None),
     k.NPRNG: (_m(k.DICT, k.TUPLE), None),
     k.STATEFUL: (_m(k.DICT, k.TUPLE), None),
+    k.SCRIPT_OBJECT: (k.ANY, None),
 }
+
+_ANYTHING: Final = (_sig(rest=k.ANY),)
+_SCRIPT_CALLS: Final = {
+    f"torch.jit._pickle.{name}": Modelled(f"torch.jit._pickle.{name}", reduce=(_sig(_LIST),), result=k.LIST)
+    for name in ("build_intlist", "build_doublelist", "build_boollist", "build_tensorlist")
+}
+_SCRIPT_CALLS["torch.jit._pickle.restore_type_tag"] = Modelled(
+    "torch.jit._pickle.restore_type_tag", reduce=(_sig(k.ANY, _STR),), result=-1
+)
+
+
+def script_global(module: str, attribute: str) -> Modelled | None:
+    """What is modelled in a TorchScript archive: its own classes, which no package holds, and its list builders."""
+    if module == "__torch__" or module.startswith("__torch__."):
+        return Modelled(f"{module}.{attribute}", k.SCRIPT, reduce=_ANYTHING, newobj=_ANYTHING, result=k.SCRIPT_OBJECT)
+    return _SCRIPT_CALLS.get(f"{module}.{attribute}") or MODELLED.get(f"{module}.{attribute}")

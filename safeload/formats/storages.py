@@ -1,0 +1,168 @@
+"""Which storages a stream names: read from the walk's constants, before anything is built.
+
+A torch stream names a storage by a persistent id, `("storage", class, key, location, elements[, view])`. All of it is
+constant data in every file that torch wrote; an id that is computed has no meaning here and is refused.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Final
+
+from safeload.errors import MalformedError
+from safeload.findings import Finding, escape
+from safeload.program import DTYPE_BITS, Region, StorageSpec
+from safeload.walk import Walk, finding
+from safeload.walk import kinds as k
+from safeload.walk.model import Model, Persistent
+from safeload.walk.signatures import STORAGE_DTYPES
+
+__all__ = ["StorageRef", "StorageTable", "storage_refs"]
+
+_MOST: Final = 1 << 60
+
+
+@dataclass(frozen=True, slots=True)
+class StorageRef:
+    """A storage as a persistent id names it.
+
+    Attributes:
+        type_name: The storage class, "torch.FloatStorage".
+        key: The file's name for it.
+        location: The device tag.
+        numel: Elements.
+        view: (key of the view, first element, elements) in old files, or None.
+        at: Offset of the persistent id in its stream.
+    """
+
+    type_name: str
+    key: str
+    location: str
+    numel: int
+    view: tuple[str, int, int] | None
+    at: int
+
+    @property
+    def dtype(self) -> str:
+        """torch's name of the element type."""
+        return STORAGE_DTYPES[self.type_name]
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the whole storage."""
+        return self.numel * DTYPE_BITS[self.dtype] // 8
+
+
+def text(value: Any) -> str | None:
+    """A key or a device tag: text, or the ASCII bytes that a Python 2 file gives with `encoding="bytes"`."""
+    if isinstance(value, bytes) and value.isascii():
+        return value.decode("ascii")
+    return value if isinstance(value, str) else None
+
+
+def reference(type_name: str | None, rest: tuple[Any, ...], at: int) -> StorageRef:
+    """Make a checked reference out of what follows "storage" in a persistent id.
+
+    Raises:
+        MalformedError: it is not (class, key, location, elements[, view]).
+    """
+    if type_name is None or type_name not in STORAGE_DTYPES or len(rest) not in (3, 4):
+        raise MalformedError(f"a persistent id that names {escape(str(type_name))} as its storage", where=f"@{at}").under("SL303")
+    key, location, numel, view = text(rest[0]), text(rest[1]), rest[2], rest[3] if len(rest) == 4 else None
+    if key is None or location is None or type(numel) is not int or not 0 <= numel < _MOST:
+        raise MalformedError("a persistent id that is not (class, key, location, elements)", where=f"@{at}").under("SL303")
+    if view is not None:
+        name = text(view[0]) if type(view) is tuple and len(view) == 3 else None
+        if name is None or any(type(number) is not int or number < 0 for number in view[1:]) or view[1] + view[2] > numel:
+            raise MalformedError(f"a view that lies outside its storage of {numel} elements", where=f"@{at}").under("SL301")
+        view = (name, view[1], view[2])
+    return StorageRef(type_name, key, location, numel, view, at)
+
+
+def storage_refs(walk: Walk) -> list[StorageRef]:
+    """Return every storage that the stream names, in order.
+
+    Raises:
+        MalformedError: an id is computed, or not of the form that torch writes.
+    """
+    walker = walk.walker
+    refs = []
+    for slot, at in walker.pids:
+        slots, _ = walker.children(slot)
+        name = walker.globals[slots[1] >> 6][4] if len(slots) > 1 and slots[1] & 63 == k.STORAGE_TYPE else None
+        refs.append(reference(name, tuple(_constant(walk, item) for item in slots[2:]), at))
+    return refs
+
+
+def _constant(walk: Walk, slot: int) -> Any:
+    if slot & 63 == k.TUPLE:
+        return tuple(_constant(walk, item) for item in walk.walker.children(slot)[0][:8])
+    if slot & 63 in (k.NONE, k.BOOL, k.INT, k.STR, k.BYTES):
+        return walk.walker.constant(slot)
+    return object()
+
+
+class StorageTable:
+    """All storages of one file, one spec per key and element type, in the order in which the stream names them.
+
+    Args:
+        refs: From `storage_refs`.
+        locate: Gives the region of a storage; raises MalformedError when it is missing or of another size.
+        swap: The file's byte order is not this machine's.
+    """
+
+    def __init__(self, refs: list[StorageRef], locate: Callable[[StorageRef], Region], *, swap: bool = False) -> None:
+        self.specs: dict[tuple[str, str], StorageSpec] = {}
+        self._swap = swap
+        self._regions: dict[str, Region] = {}
+        for ref in refs:
+            self._add(ref, locate)
+
+    def _add(self, ref: StorageRef, locate: Callable[[StorageRef], Region]) -> None:
+        region = self._regions.get(ref.key)
+        if region is None:
+            region = self._regions[ref.key] = locate(ref)
+        if region.nbytes != ref.nbytes:
+            raise MalformedError(
+                f"storage {escape(ref.key)!r} is named with {ref.numel} elements of {ref.dtype}, {ref.nbytes} bytes,"
+                f" and its record has {region.nbytes}",
+                where=f"@{ref.at}",
+            ).under("SL302")
+        base = self.specs.get((ref.key, ref.type_name))
+        if base is None:
+            typed = not ref.type_name.endswith("UntypedStorage")
+            base = StorageSpec(ref.key, ref.dtype, ref.numel, ref.nbytes, ref.location, region, typed, self._swap)
+            self.specs[(ref.key, ref.type_name)] = base
+        if ref.view is not None and (ref.view[0], ref.type_name) not in self.specs:
+            name, first, count = ref.view
+            size = DTYPE_BITS[ref.dtype] // 8
+            self.specs[(name, ref.type_name)] = StorageSpec(
+                name, ref.dtype, count, count * size, ref.location, None, base.typed, self._swap, base, first
+            )
+
+    def persistent(self) -> Persistent:
+        """The reader of persistent ids for a build: the same ids, the same specs."""
+
+        def load(pid: Any, model: Model, at: int) -> Any:
+            if type(pid) is not tuple or not pid:
+                raise MalformedError(f"saved_id must be a tuple, got {type(pid).__name__}").under("SL109")
+            word = text(pid[0])
+            if word == "module" and len(pid) == 4:
+                return pid[1]
+            if word != "storage" or len(pid) < 2:
+                raise MalformedError(f"a persistent id of kind {escape(str(word))}").under("SL109")
+            ref = reference(model.name_of(pid[1]), pid[2:], at)
+            spec = self.specs.get((ref.view[0] if ref.view else ref.key, ref.type_name))
+            if spec is None or (not ref.view and spec.numel != ref.numel):
+                raise MalformedError(f"storage {escape(ref.key)!r} was not listed by the walk").under("SL304")
+            return spec
+
+        return load
+
+
+def as_finding(error: MalformedError, member: str | None) -> Finding:
+    """The finding that a reader's error stands for."""
+    at = error.where.rpartition("@")[2]
+    base = finding(error.rule or "SL303", error.message, offset=int(at) if at.isdigit() else None)
+    return Finding(rule=base.rule, level=base.level, message=base.message, member=member, offset=base.offset)

@@ -1,0 +1,153 @@
+"""torch's stream format before 1.6: five pickles in a row, then the storages' bytes.
+
+magic number, protocol version, system information, the object, the sorted list of storage keys; then, for each key, the
+number of elements as a little-endian int64 and the elements. Source: torch/serialization.py, `_legacy_save`.
+Several such files may follow one another in one stream; `Contents.end` is where this one ends.
+"""
+
+from __future__ import annotations
+
+import struct
+from typing import Final
+
+from safeload.errors import MalformedError, RefusedError, SafeloadError
+from safeload.formats.base import Contents, StreamPart
+from safeload.formats.storages import StorageRef, StorageTable, as_finding, storage_refs, text
+from safeload.program import DTYPE_BITS, Region
+from safeload.source import Reading, Source
+from safeload.walk import Walk, finding, walk
+from safeload.walk.model import Model, build
+from safeload.walk.signatures import STORAGE_DTYPES
+
+__all__ = ["MAGIC", "TorchLegacyFile"]
+
+MAGIC: Final = 0x1950A86A20F9469CFC6C
+VERSION: Final = 1001
+_HEAD: Final = 512
+_PARTS: Final = ("magic number", "protocol version", "system information", "object", "storage keys")
+
+
+class TorchLegacyFile:
+    """The format "torch-legacy"."""
+
+    name = "torch-legacy"
+
+    def claims(self, source: Source) -> bool:
+        """The first stream is the magic number, in whatever opcodes it is written."""
+        head = source.view(0, min(_HEAD, source.size))
+        if len(head) < 12:
+            return False
+        first = walk(head)
+        return first.end is not None and not first.globals and _value(first) == MAGIC
+
+    def read(self, source: Source, reading: Reading) -> Contents:
+        """Walk the five streams, then find every storage's bytes."""
+        contents = Contents(format=self.name)
+        data = source.view(0, min(source.size, reading.limits.stream_bytes))
+        try:
+            end = self._streams(data, reading, contents)
+            if end is not None:
+                self._storages(source, data, end, contents)
+        except MalformedError as error:
+            contents.findings.append(as_finding(error, None))
+            contents.error = error.message
+        except SafeloadError as error:
+            contents.error = str(error)
+        return contents
+
+    def _streams(self, data: memoryview, reading: Reading, contents: Contents) -> int | None:
+        at = 0
+        for index, what in enumerate(_PARTS):
+            main = index == 3
+            if at >= len(data):
+                raise MalformedError(f"the file ends before its {what}", where=f"@{at}", hint="it is truncated: fetch it again").under("SL502")
+            walked = walk(data, at, limits=reading.limits, encoding=reading.encoding, persistent=1 if main else 0)
+            part = StreamPart(member=None, offset=at, data=data, walk=walked, main=main)
+            contents.parts.append(part)
+            if walked.end is None:
+                contents.error = f"the {what} breaks: {walked.error}"
+                return None
+            if not main:
+                if walked.globals:
+                    message = f"the {what} is computed by {walked.globals[0]}, not written"
+                    contents.findings.append(finding("SL107", message, offset=at))
+                    if index != 2:
+                        contents.error = message
+                        return None
+                elif index < 2 and _value(walked) != (MAGIC, VERSION)[index]:
+                    raise MalformedError(f"Invalid {what}: {_value(walked)!r:.40}", where=f"@{at}").under("SL129")
+            at = walked.end
+        self._facts(contents)
+        return at
+
+    def _facts(self, contents: Contents) -> None:
+        """What the file says of the machine that wrote it; torch reads it and makes nothing of it."""
+        info = contents.parts[2].walk
+        if info.globals:
+            return
+        facts = _value(info)
+        if isinstance(facts, dict):
+            for name in ("protocol_version", "little_endian"):
+                if name in facts:
+                    contents.metadata[name] = str(facts[name])[:40]
+
+    def _storages(self, source: Source, data: memoryview, at: int, contents: Contents) -> None:
+        main = contents.parts[3]
+        refs = storage_refs(main.walk)
+        by_key: dict[str, StorageRef] = {}
+        for ref in refs:
+            by_key.setdefault(ref.key, ref)
+        regions = self._regions(source, data, at, _keys(contents.parts[4].walk), by_key, contents)
+        table = StorageTable(refs, lambda ref: _located(regions, ref))
+        main.persistent = table.persistent()
+        contents.storages = list(table.specs.values())
+
+    def _regions(
+        self, source: Source, data: memoryview, at: int, keys: list[str], by_key: dict[str, StorageRef], contents: Contents
+    ) -> dict[str, Region]:
+        """Walk over the raw part: where each storage's elements lie."""
+        regions: dict[str, Region] = {}
+        for key in keys:
+            ref = by_key.get(key)
+            if ref is None or key in regions:
+                raise MalformedError(f"storage key {key!r} is listed and not used by the object, or twice", where=f"@{at}").under("SL304")
+            source.check(at, 8, f"the length of storage {key!r}")
+            (numel,) = struct.unpack("<q", source.read(at, 8))
+            if numel != ref.numel:
+                raise MalformedError(
+                    f"storage {key!r} has {numel} elements in front of its bytes and {ref.numel} in the stream", where=f"@{at}"
+                ).under("SL302")
+            nbytes = numel * (DTYPE_BITS[STORAGE_DTYPES[ref.type_name]] // 8)
+            if at + 8 + nbytes > source.size:
+                raise MalformedError(
+                    f"storage {key!r} ends at byte {at + 8 + nbytes}, and the file has {source.size}",
+                    where=f"@{at}",
+                    hint="the file is truncated: fetch it again and compare its size",
+                ).under("SL502")
+            regions[key] = Region(at + 8, nbytes, member=f"storage {key}")
+            at += 8 + nbytes
+        contents.end = at
+        return regions
+
+
+def _located(regions: dict[str, Region], ref: StorageRef) -> Region:
+    region = regions.get(ref.key)
+    if region is None:
+        raise MalformedError(f"storage {ref.key!r} is named and its bytes are not in the file", where=f"@{ref.at}").under("SL304")
+    return region
+
+
+def _value(walked: Walk) -> object:
+    """The value of a stream that names no globals, or None when it is not plain data."""
+    try:
+        return build(walked, Model(walked))
+    except (MalformedError, RefusedError):
+        return None
+
+
+def _keys(walked: Walk) -> list[str]:
+    found = _value(walked)
+    keys = [text(key) for key in found] if isinstance(found, list) else [None]
+    if None in keys:
+        raise MalformedError("the list of storage keys is no list of text", where=f"@{walked.walker.start}").under("SL129")
+    return [key for key in keys if key is not None]

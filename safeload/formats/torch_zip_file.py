@@ -1,0 +1,188 @@
+"""torch's zip checkpoints (torch 1.6 and later) and TorchScript archives, which are the same container.
+
+Records: `<top>/data.pkl` is the stream, `<top>/data/<key>` the storages, and `version`, `byteorder`, `.format_version`,
+`.storage_alignment`, `.data/serialization_id` say how it was written. A TorchScript archive also has `constants.pkl`
+and `code/`; its code is text here and is never compiled.
+Source of the record names: torch/serialization.py and caffe2/serialize/inline_container.cc.
+"""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import replace
+from typing import Final
+
+from safeload.errors import MalformedError, SafeloadError
+from safeload.findings import escape
+from safeload.formats.base import Contents, StreamPart
+from safeload.formats.streams import looks_like_pickle, walk_behind
+from safeload.formats.storages import StorageRef, StorageTable, as_finding, storage_refs
+from safeload.formats.zip_container import Archive, Member, looks_like_zip, read_archive, read_member
+from safeload.program import Region
+from safeload.source import Reading, Source
+from safeload.walk import default_resolve, finding, walk
+from safeload.walk.signatures import Modelled, script_global
+
+__all__ = ["TorchScriptFile", "TorchZipFile"]
+
+_SMALL: Final = 4096
+_PLAIN_RECORDS: Final = frozenset(
+    {"data.pkl", "version", "byteorder", ".format_version", ".storage_alignment", ".data/serialization_id", ".data/version"}
+)
+
+
+def _top(archive: Archive) -> str | None:
+    """The directory that holds data.pkl, with its slash; None when there is none."""
+    for member in archive.members:
+        head, slash, tail = member.name.partition("/")
+        if slash and tail == "data.pkl":
+            return head + "/"
+    return None
+
+
+class _TorchArchive:
+    """What both kinds share."""
+
+    name = "torch-zip"
+    script = False
+
+    def claims(self, source: Source) -> bool:
+        """A zip with a data.pkl one directory deep; TorchScript when constants.pkl lies beside it."""
+        if not looks_like_zip(source):
+            return False
+        names = _names(source)
+        tops = {name.rpartition("/")[0] for name in names if name.count("/") == 1 and name.endswith("/data.pkl")}
+        if not tops:
+            return False
+        # torch looks for "constants.pkl" to tell the two apart; any case counts here, so that nothing slips between
+        return any(f"{top}/constants.pkl".casefold() in {name.casefold() for name in names} for top in tops) is self.script
+
+    def read(self, source: Source, reading: Reading) -> Contents:
+        """Read the archive's structure and walk every stream in it."""
+        contents = Contents(format=self.name, script=self.script)
+        archive = read_archive(source, reading.limits)
+        contents.findings += archive.findings
+        contents.error = archive.error
+        top = _top(archive)
+        if top is None:
+            contents.error = contents.error or "the archive has no data.pkl"
+            return contents
+        records = {member.name[len(top) :]: member for member in archive.members if member.name.startswith(top)}
+        strangers = [member for member in archive.members if not member.name.startswith(top)]
+        if strangers:
+            message = f"members outside the top directory {escape(top)!r}: {escape(strangers[0].name)}"
+            contents.findings.append(finding("SL211", message))
+        try:
+            self._read(source, reading, contents, records)
+            self._others(source, reading, contents, records, strangers)
+        except MalformedError as error:
+            contents.findings.append(as_finding(error, records["data.pkl"].name))
+            contents.error = contents.error or error.message
+        except SafeloadError as error:
+            contents.error = contents.error or str(error)
+        return contents
+
+    def _read(self, source: Source, reading: Reading, contents: Contents, records: dict[str, Member]) -> None:
+        swap = self._facts(source, reading, contents, records)
+        member = records["data.pkl"]
+        data = read_member(source, member, reading.limits)
+        walked = walk(data, limits=reading.limits, encoding=reading.encoding, persistent=1, resolve=self.resolve)
+        part = StreamPart(member=member.name, offset=0, data=data, walk=walked, main=True)
+        contents.parts.append(part)
+        if walked.end is not None and walked.end != len(data):
+            walk_behind(contents, reading, part)
+        if walked.error is None:
+            table = StorageTable(storage_refs(walked), lambda ref: self._locate(records, ref), swap=swap)
+            part.persistent = table.persistent()
+            contents.storages = list(table.specs.values())
+            used = {spec.key for spec in contents.storages}
+            unused = [name for name in records if name.startswith("data/") and name[5:] not in used and not records[name].is_dir]
+            if unused:
+                contents.findings.append(finding("SL305", f"{len(unused)} storage records that the stream does not name"))
+
+    def _facts(self, source: Source, reading: Reading, contents: Contents, records: dict[str, Member]) -> bool:
+        """Read the small records; returns whether the byte order is the other one."""
+        if "version" not in records and ".data/version" not in records:
+            contents.findings.append(finding("SL214", "the archive has no version record"))
+        order = reading.byteorder
+        for name in ("version", ".data/version", "byteorder", ".format_version", ".storage_alignment"):
+            member = records.get(name)
+            if member is None:
+                continue
+            if member.region.nbytes > _SMALL:
+                raise MalformedError(f"the record {name} has {member.region.nbytes} bytes").under("SL214")
+            value = bytes(read_member(source, member, reading.limits))
+            contents.metadata[name.rpartition("/")[2].lstrip(".")] = escape(value.decode("latin-1").strip())
+            if name in ("version", ".data/version"):
+                number = value.strip()
+                if not number.isdigit() or not 1 <= int(number[:9]) <= 10:
+                    contents.findings.append(finding("SL214", f"archive version {escape(number.decode('latin-1'), 40)}; 1 to 10 exist"))
+            if name == "byteorder":
+                order = value.decode("latin-1")
+                if order not in ("little", "big"):
+                    contents.error = f"Unknown endianness type: {escape(order, 40)}"
+                    contents.findings.append(finding("SL214", contents.error))
+        return order in ("little", "big") and order != sys.byteorder
+
+    def resolve(self, module: str, attribute: str) -> Modelled | None:
+        """What is modelled of a global."""
+        return default_resolve(module, attribute)
+
+    def _locate(self, records: dict[str, Member], ref: StorageRef) -> Region:
+        member = records.get(f"data/{ref.key}")
+        if member is None:
+            raise MalformedError(f"storage {escape(ref.key)!r} is named and not in the archive", where=f"@{ref.at}").under("SL304")
+        return member.region
+
+    def _others(self, source: Source, reading: Reading, contents: Contents, records: dict[str, Member], strangers: list[Member]) -> None:
+        """Members that are no torch record: whatever in them is a pickle stream is walked too."""
+        for name, member in records.items():
+            if name in _PLAIN_RECORDS or name.startswith("data/") or member.is_dir:
+                continue
+            self._other(source, reading, contents, name, member)
+        for member in strangers:
+            if not member.is_dir:
+                self._other(source, reading, contents, member.name, member)
+
+    def _other(self, source: Source, reading: Reading, contents: Contents, name: str, member: Member) -> None:
+        if not self.known(name):
+            contents.findings.append(replace(finding("SL215", f"a member that torch does not write: {escape(name)}"), member=member.name))
+        self._walk_if_pickle(source, reading, contents, member)
+
+    def known(self, name: str) -> bool:
+        """Whether the format itself has a record of this name."""
+        return name == "constants.pkl"
+
+    def _walk_if_pickle(self, source: Source, reading: Reading, contents: Contents, member: Member) -> None:
+        """Walk a member when its bytes are a pickle stream, whatever it is called."""
+        data = read_member(source, member, reading.limits)
+        if looks_like_pickle(data):
+            walked = walk(data, limits=reading.limits, encoding=reading.encoding, persistent=1, resolve=self.resolve)
+            contents.parts.append(StreamPart(member=member.name, offset=0, data=data, walk=walked))
+
+
+def _names(source: Source) -> list[str]:
+    """Member names, for a claim: from the central directory, or none when there is none to read."""
+    try:
+        return [member.name for member in read_archive(source, Reading().limits).members]
+    except SafeloadError:
+        return []
+
+
+class TorchZipFile(_TorchArchive):
+    """The format "torch-zip"."""
+
+
+class TorchScriptFile(_TorchArchive):
+    """The format "torchscript": its objects are described, its code is never compiled."""
+
+    name = "torchscript"
+    script = True
+
+    def resolve(self, module: str, attribute: str) -> Modelled | None:
+        """Script classes live in the archive, not in any Python package."""
+        return script_global(module, attribute)
+
+    def known(self, name: str) -> bool:
+        """Code, its debug files and constants belong to the format."""
+        return name == "constants.pkl" or name.startswith(("code/", "constants/", "extra/")) or name.endswith(".debug_pkl")
