@@ -338,11 +338,13 @@ class Source:
         with self._lock:
             index = max(0, bisect.bisect_right(self._starts, offset) - 1)
             overlapping = []
-            for start, kept in self._segments[index:]:
+            while index < len(self._segments):  # no slice: it would copy the rest of the list for every read
+                start, kept = self._segments[index]
                 if start >= end:
                     break
                 if start + len(kept) > offset:
                     overlapping.append((start, kept))
+                index += 1
         for start, kept in overlapping:
             if start > position:
                 self._from_file(position, view[position - offset : start - offset])
@@ -372,9 +374,11 @@ class Source:
         position, end = offset, offset + len(view)
         index = max(0, bisect.bisect_right(self._starts, offset) - 1)
         fresh: list[tuple[int, memoryview]] = []
-        for start, kept in self._segments[index:]:
+        while index < len(self._segments):
+            start, kept = self._segments[index]
             if start >= end:
                 break
+            index += 1
             if start + len(kept) <= position:
                 continue
             if start > position:
