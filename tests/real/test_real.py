@@ -1,0 +1,123 @@
+"""Published model files: safeload and torch agree on every bit, and nothing from a file runs.
+
+`./run real` fetches the files and prints the table. A file that torch refuses is compared with torch after allowing exactly
+what it lacked, a TorchScript file with `torch.jit`, a safetensors file with `safetensors`.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+from typing import Final
+
+import pytest
+import safetensors.torch
+import torch
+
+import safeload
+from tests.compare import assert_same
+from tests.real.fetch import RealFile, fetch, real_directory
+from tests.real.reference import extended_torch, script_state, torch_result, torch_value
+from tests.real.table import ROWS, Row, quoted, render
+from tests.watch import nothing_runs
+
+ROOT: Final = Path(__file__).parents[2]
+FILES: Final = fetch(real_directory(Path(tempfile.gettempdir(), "safeload-real")))
+MODELS: Final = [file for file in FILES if file.path.suffix != ".onnx"]
+
+
+def label(file: RealFile) -> str:
+    return file.label
+
+
+def row_of(file: RealFile) -> Row:
+    return ROWS.setdefault(file.label, Row(file.label))
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _warm(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Import late what safeload and torch import late, so that only the file's own doing is left to see."""
+    import numpy as np
+
+    path = tmp_path_factory.mktemp("warm") / "warm.pt"
+    torch.save({"a": torch.zeros(2), "b": np.zeros(2), "c": slice(1), "d": torch.nn.Parameter(torch.zeros(1))}, path)
+    safeload.load(path, map_location="cpu")
+    safeload.load(path)
+    safeload.scan(path)
+    torch.save({"a": torch.zeros(2)}, path, _use_new_zipfile_serialization=False)
+    safeload.load(path, map_location="cpu")
+    safeload.state_dict(path)
+    safetensors.torch.save_file({"a": torch.zeros(2)}, path)
+    safeload.load(path, map_location="cpu")
+
+
+@pytest.mark.parametrize("file", FILES, ids=label)
+def test_a_scan_runs_nothing_and_calls_no_published_model_dangerous(file: RealFile) -> None:
+    """Ordinary checkpoints that a scanner calls malicious teach people to ignore scanners."""
+    with nothing_runs():
+        report = safeload.scan(file.path)
+    row_of(file).format = report.format
+    row_of(file).torch = torch_result(file.path)
+    assert not [finding for finding in report.findings if finding.level == "error" and finding.rule.startswith("SL1")]
+
+
+@pytest.mark.parametrize("file", MODELS, ids=label)
+def test_loaded_objects_are_the_same(file: RealFile) -> None:
+    """Bits, strides, offsets, dtypes, key order, aliasing and identity, as torch has them."""
+    row, unknown = row_of(file), "inert" if file.path.suffix == ".jit" else None
+    with nothing_runs():
+        ours = safeload.load(file.path, map_location="cpu", unknown=unknown)
+    if file.path.suffix == ".jit":
+        assert_same(dict(sorted(safeload.state_dict(file.path).items())), dict(sorted(script_state(file.path).items())))
+        row.safeload = "same tensors as torch.jit"
+    elif file.path.suffix == ".safetensors":
+        for name, tensor in safetensors.torch.load_file(file.path).items():
+            assert same_values(ours[name], tensor), name
+        row.safeload = "same"
+    elif torch_result(file.path) == "loads":
+        assert_same(ours, torch_value(file.path))
+        row.safeload = "same"
+    else:
+        with extended_torch():
+            assert_same(ours, torch_value(file.path))
+        row.safeload = "same as torch with these allowed"
+
+
+@pytest.mark.parametrize("file", MODELS, ids=label)
+def test_converting_keeps_every_tensor(file: RealFile, tmp_path: Path) -> None:
+    """What is in the state dict is in the safetensors file, bit for bit."""
+    tensors = safeload.state_dict(file.path)
+    written = tmp_path / "converted.safetensors"
+    with nothing_runs(writing=True):
+        safeload.convert(file.path, written)
+    back = safetensors.torch.load_file(written)
+    assert set(back) == set(tensors)
+    for name, tensor in tensors.items():
+        assert same_values(back[name], tensor), name
+    assert_same(dict(sorted(safeload.load(written).items())), dict(sorted(back.items())))
+    row_of(file).tensors = str(len(tensors))
+    row_of(file).converted = "same bits"
+
+
+def same_values(a: torch.Tensor, b: torch.Tensor) -> bool:
+    """Whether dtype, shape and the bits of all elements are equal, wherever they lie."""
+    if (a.dtype, a.shape) != (b.dtype, b.shape):
+        return False
+    one, two = (tensor.detach().resolve_conj().resolve_neg().contiguous().view(-1) for tensor in (a, b))
+    return bool(torch.equal(one.view(torch.uint8), two.view(torch.uint8)))
+
+
+@pytest.mark.parametrize("file", [file for file in FILES if file.path.suffix == ".onnx"], ids=label)
+def test_a_format_that_is_not_read_is_said_to_be_so(file: RealFile) -> None:
+    """ONNX files hold no pickle; until there is a reader for them, loading says what is missing."""
+    with pytest.raises(safeload.SafeloadError) as caught:
+        safeload.load(file.path)
+    row_of(file).safeload = type(caught.value).__name__
+
+
+def test_the_documentation_quotes_this_table() -> None:
+    """A table in prose that no run produced is a claim."""
+    page = quoted(ROOT / "docs" / "compatibility.md")
+    if page is None:
+        pytest.skip("docs/compatibility.md quotes no table yet")
+    assert page == render(ROWS.values()), "run `./run real` and paste its table into docs/compatibility.md"
