@@ -153,7 +153,9 @@ _PADDING: Final = {length: b"FB" + (length - 4).to_bytes(2, "little") + b"Z" * (
 
 def _is_padding(extra: bytes) -> bool:
     """Whether extra data is nothing but torch's alignment: one field "FB" full of "Z"."""
-    return extra == _PADDING.get(len(extra)) or extra[:2] == b"FB" and int.from_bytes(extra[2:4], "little") == len(extra) - 4 and not extra[4:].strip(b"Z")
+    if extra == _PADDING.get(len(extra)):
+        return True
+    return extra[:2] == b"FB" and int.from_bytes(extra[2:4], "little") == len(extra) - 4 and not extra[4:].strip(b"Z")
 
 
 # Headers at most this far apart are fetched together: one read of so many bytes costs less than a second call.

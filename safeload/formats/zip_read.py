@@ -28,10 +28,10 @@ def check_crc(source: Source, member: Member, crc: int) -> None:
     """
     if not member.region.check(crc):
         raise MalformedError(
-            f"the bytes have CRC {crc:08x}, and {member.region.crc32:08x} is recorded [SL209]",
+            f"the bytes have CRC {crc:08x}, and {member.region.crc32:08x} is recorded",
             where=_where(source, member),
             hint="the file is damaged, or was changed without its directory: fetch it again",
-        )
+        ).under("SL209")
 
 
 def read_member(source: Source, member: Member, limits: Limits, *, crc: bool = True) -> memoryview:
@@ -56,7 +56,7 @@ def read_member(source: Source, member: Member, limits: Limits, *, crc: bool = T
         for piece in _inflate(source, member, crc=crc):
             out += piece
     except MemoryError:
-        raise LimitError(f"{region.nbytes} bytes do not fit into memory", where=_where(source, member)) from None
+        raise LimitError(f"{region.nbytes} bytes do not fit into memory", where=_where(source, member)).under("SL208") from None
     return memoryview(out).toreadonly()
 
 
@@ -109,9 +109,10 @@ def _check(source: Source, member: Member, limits: Limits) -> None:
     """Raise for a member whose bytes must not be touched."""
     region = member.region
     if region.packed is not None and (region.nbytes > region.packed * limits.inflate_ratio or region.nbytes > limits.inflate_bytes):
-        raise LimitError(f"{region.packed} bytes that unpack to {region.nbytes} [SL208]", where=_where(source, member))
+        raise LimitError(f"{region.packed} bytes that unpack to {region.nbytes}", where=_where(source, member)).under("SL208")
     if member.problem is not None:
-        raise MalformedError(f"cannot be read: {member.problem}", where=_where(source, member))
+        rule = "SL207" if member.method not in (0, 8) else "SL206" if member.flags & 1 else "SL204"
+        raise MalformedError(f"cannot be read: {member.problem}", where=_where(source, member)).under(rule)
 
 
 def _inflate(source: Source, member: Member, *, crc: bool) -> Iterator[bytes]:
@@ -132,16 +133,19 @@ def _inflate(source: Source, member: Member, *, crc: bool) -> Iterator[bytes]:
             pending = machine.unconsumed_tail
             total += len(piece)
             if total > region.nbytes:
-                raise MalformedError(f"unpacks to more than the {region.nbytes} bytes it promises [SL203]", where=_where(source, member))
+                message = f"unpacks to more than the {region.nbytes} bytes it promises"
+                raise MalformedError(message, where=_where(source, member)).under("SL203")
             value = zlib.crc32(piece, value)
             if piece:
                 yield piece
     except zlib.error as error:
         what = "it is encrypted" if member.flags & 1 else f"its deflate data is broken: {escape(str(error))}"
-        raise MalformedError(f"cannot be unpacked: {what}", where=_where(source, member)) from None
+        rule = "SL206" if member.flags & 1 else "SL203"
+        raise MalformedError(f"cannot be unpacked: {what}", where=_where(source, member)).under(rule) from None
     left = packed - fed + len(machine.unused_data)
     if not machine.eof or total != region.nbytes or left:
         what = "ends early" if not machine.eof else f"leaves {left} of {packed} bytes unread" if left else f"gives {total} bytes"
-        raise MalformedError(f"its deflate stream {what}; {region.nbytes} bytes are promised [SL203]", where=_where(source, member))
+        message = f"its deflate stream {what}; {region.nbytes} bytes are promised"
+        raise MalformedError(message, where=_where(source, member)).under("SL203")
     if crc:
         check_crc(source, member, value)

@@ -24,7 +24,9 @@ NUMBERS = [0, 1, 2, 8, 0x10, 0x20, 0x40, 0x800, 0x808, 0xFFFF, 0xFFFFFFFF, 0x800
 LOCAL = ("flags", "method", "crc", "packed", "nbytes", "names", "extras", "needed")
 CENTRAL = (*LOCAL, "comments", "disk", "attributes", "offset")
 END = ("disk", "first_disk", "here", "count", "size", "offset", "comments")
-EXTRAS = [b"", extra(0x4246, b"ZZZ"), zip64(1), zip64(31, 31), zip64(31, 31, 0), extra(0x7075, b"\1\0\0\0\0other"), extra(0x5455, b"\0"), b"\1\0"]
+EXTRAS = [
+    b"", extra(0x4246, b"ZZZ"), zip64(1), zip64(31, 31), zip64(31, 31, 0), extra(0x7075, b"\1\0\0\0\0other"), extra(0x5455, b"\0"), b"\1\0",
+]  # fmt: skip
 NAMES = ["archive/data.pkl", "archive/version", "archive/DATA.PKL", "archive/data/0", "other/x", "archive/", "archive\\data.pkl"]
 
 
@@ -36,7 +38,7 @@ def forged(rng: random.Random) -> bytes:
         if rng.random() > chance:
             return {}
         name = rng.choice(names)
-        return {name: rng.choice(NUMBERS) & (0xFFFFFFFF if name in wide or names is END and name in ("size", "offset") else 0xFFFF)}
+        return {name: rng.choice(NUMBERS) & (0xFFFFFFFF if name in wide or (names is END and name in ("size", "offset")) else 0xFFFF)}
 
     parts = []
     for _ in range(rng.randint(1, 4)):
@@ -44,10 +46,13 @@ def forged(rng: random.Random) -> bytes:
         method = rng.choice([0, 0, 8])
         packed = deflate(data) + rng.choice([b"", b"", b"", b"x"]) if method else None
         parts.append(
-            Part(rng.choice(NAMES), data, method, packed=packed, flags=rng.choice([0, 0x800]),
-                 descriptor=rng.choice([None, None, 12, 16, 20, 24]), local=over(LOCAL, 0.15), central=over(CENTRAL, 0.15),
-                 local_extra=rng.choice(EXTRAS) if rng.random() < 0.2 else b"", central_extra=rng.choice(EXTRAS) if rng.random() < 0.2 else b"",
-                 listed=rng.random() > 0.03, written=rng.random() > 0.03)
+            Part(
+                rng.choice(NAMES), data, method, packed=packed, flags=rng.choice([0, 0x800]),
+                descriptor=rng.choice([None, None, 12, 16, 20, 24]), local=over(LOCAL, 0.15), central=over(CENTRAL, 0.15),
+                local_extra=rng.choice(EXTRAS) if rng.random() < 0.2 else b"",
+                central_extra=rng.choice(EXTRAS) if rng.random() < 0.2 else b"",
+                listed=rng.random() > 0.03, written=rng.random() > 0.03,
+            )
         )  # fmt: skip
     return forge(
         *parts,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import os
 import random
@@ -173,8 +174,12 @@ def test_a_big_member_needs_zip64_and_is_clean(tmp_path: Path) -> None:
     second_at = 30 + 3 + 20 + big
     second = Part("small", b"x", central={"offset": 0xFFFFFFFF}, central_extra=zip64(second_at))
     head = local_header(first)
-    rest = forge(Part("big", written=False, local_extra=first.local_extra, central_extra=first.central_extra, central={**first.central, "offset": 0}),
-                 second, end={"offset": 0xFFFFFFFF}, end64={"offset": second_at + 36}, locator={"offset": second_at + 36 + 46 * 2 + 8 + 32})  # fmt: skip
+    directory = second_at + len(local_header(second)) + 1
+    entries = 46 * 2 + len("big") + 20 + len("small") + 12
+    rest = forge(
+        Part("big", written=False, central_extra=first.central_extra, central={**first.central, "offset": 0}),
+        second, end={"offset": 0xFFFFFFFF}, end64={"offset": directory}, locator={"offset": directory + entries},
+    )  # fmt: skip
     path = tmp_path / "big.zip"
     with path.open("wb") as out:
         out.write(head)
@@ -197,8 +202,11 @@ def test_a_stored_archive_inside_is_no_second_end_record() -> None:
 
 A = Part("a", b"first")
 B = Part("b", b"second")
+UNWRITTEN = Part("b", b"second", written=False, central={"offset": 31})
 LOCAL_B = len(local_header(A)) + 5
 PAYLOAD = deflate(TEXT)
+FORTY = {"packed": 40, "nbytes": 40}
+RENAMED = b"\1" + zlib.crc32(b"a").to_bytes(4, "little") + b"data.pkl"
 
 HOSTILE: list[tuple[str, bytes, str]] = [
     # end records
@@ -280,9 +288,9 @@ HOSTILE: list[tuple[str, bytes, str]] = [
     ("local-sizes-zero", forge(Part("a", b"xx", local={"packed": 0, "nbytes": 0})), "SL203"),
     ("local-signature", forge(Part("a", b"x", local={"signature": b"PK\7\x08"})), "SL203"),
     ("offset-outside", forge(Part("a", b"x", central={"offset": 0x7FFFFFFF})), "SL201"),
-    ("offset-into-data", forge(Part("a", local_header(B) + b"second"), Part("b", b"second", written=False, central={"offset": 31})), "SL204"),
+    ("offset-into-data", forge(Part("a", local_header(B) + b"second"), UNWRITTEN), "SL204"),
     ("same-local-header-twice", forge(A, Part("b", b"first", written=False, central={"offset": 0})), "SL204"),
-    ("packed-size-into-directory", forge(Part("a", b"x", central={"packed": 40, "nbytes": 40}, local={"packed": 40, "nbytes": 40})), "SL204"),
+    ("packed-size-into-directory", forge(Part("a", b"x", central=FORTY, local=FORTY)), "SL204"),
     ("packed-size-less", forge(Part("a", b"xyz", central={"packed": 1, "nbytes": 1}, local={"packed": 1, "nbytes": 1})), "SL205"),
     ("stored-sizes-differ", forge(Part("a", b"xyz", central={"nbytes": 1}, local={"nbytes": 1})), "SL203"),
     # data descriptors
@@ -309,7 +317,7 @@ HOSTILE: list[tuple[str, bytes, str]] = [
     ("method-aes", forge(Part("a", b"x", method=99, flags=1, local_extra=extra(0x9901, bytes(7)))), "SL206"),
     ("version-needed", forge(Part("a", b"x", central={"needed": 90})), "SL218"),
     # extra fields
-    ("unicode-path", forge(Part("a", b"x", central_extra=extra(0x7075, b"\1" + zlib.crc32(b"a").to_bytes(4, "little") + b"data.pkl"))), "SL218"),
+    ("unicode-path", forge(Part("a", b"x", central_extra=extra(0x7075, RENAMED))), "SL218"),
     ("unicode-path-local", forge(Part("a", b"x", local_extra=extra(0x7075, b"\1" + bytes(4) + b"b"))), "SL218"),
     ("unicode-comment", forge(Part("a", b"x", central_extra=extra(0x6375, b"\1" + bytes(4) + b"b"))), "SL218"),
     ("extra-unknown", forge(Part("a", b"x", local_extra=extra(0x1234, b"abc"))), "SL218"),
@@ -395,32 +403,33 @@ def test_what_is_no_archive_ends_in_an_error(data: bytes) -> None:
 
 # ---- reading members
 
+NO_CRC = b"PK\7\x08" + bytes(4) + len(TEXT).to_bytes(4, "little") * 2
+
 
 @pytest.mark.parametrize(
-    ("part", "message"),
+    ("part", "message", "rule"),
     [
-        (Part("a", TEXT, 8, packed=PAYLOAD + b"hidden"), "leaves 6 of"),
-        (Part("a", TEXT, 8, packed=PAYLOAD[:-3]), "ends early"),
-        (Part("a", TEXT, 8, packed=b"\xff" * 20), "broken"),
-        (Part("a", TEXT[:-1], 8, packed=PAYLOAD), "unpacks to more"),
-        (Part("a", TEXT + b"!", 8, packed=PAYLOAD), "gives 900 bytes"),
-        (Part("a", b"", 8, packed=b""), "ends early"),
-        (Part("a", TEXT[:-1] + b"?", 8, packed=PAYLOAD), "SL209"),
-        (Part("a", TEXT, local={"crc": 1}, central={"crc": 1}), "SL209"),
-        (Part("a", TEXT, descriptor=b"PK\7\x08" + bytes(4) + len(TEXT).to_bytes(4, "little") * 2, central={"crc": 0}), "SL209"),
-        (Part("a", TEXT, method=12), "method 12 is not read"),
-        (Part("a", b"x", flags=1, packed=bytes(13)), "encrypted"),
-        (Part("a", TEXT, 8, flags=1, packed=b"\xff" * 30), "encrypted"),
+        pytest.param(Part("a", TEXT, 8, packed=PAYLOAD + b"hidden"), "leaves 6 of", "SL203", id="hidden-tail"),
+        pytest.param(Part("a", TEXT, 8, packed=PAYLOAD[:-3]), "ends early", "SL203", id="cut"),
+        pytest.param(Part("a", TEXT, 8, packed=b"\xff" * 20), "broken", "SL203", id="garbage"),
+        pytest.param(Part("a", TEXT[:-1], 8, packed=PAYLOAD), "unpacks to more", "SL203", id="more"),
+        pytest.param(Part("a", TEXT + b"!", 8, packed=PAYLOAD), "gives 900 bytes", "SL203", id="less"),
+        pytest.param(Part("a", b"", 8, packed=b""), "ends early", "SL203", id="empty"),
+        pytest.param(Part("a", TEXT[:-1] + b"?", 8, packed=PAYLOAD), "is recorded", "SL209", id="crc-deflated"),
+        pytest.param(Part("a", TEXT, local={"crc": 1}, central={"crc": 1}), "is recorded", "SL209", id="crc"),
+        pytest.param(Part("a", TEXT, descriptor=NO_CRC, central={"crc": 0}), "is recorded", "SL209", id="crc-zero-without-torch"),
+        pytest.param(Part("a", TEXT, method=12), "method 12 is not read", "SL207", id="method"),
+        pytest.param(Part("a", b"x", flags=1, packed=bytes(13)), "encrypted", "SL206", id="sealed"),
+        pytest.param(Part("a", TEXT, 8, flags=1, packed=b"\xff" * 30), "encrypted", "SL206", id="sealed-deflated"),
     ],
-    ids=["hidden-tail", "cut", "garbage", "more", "less", "empty", "crc-deflated", "crc", "crc-zero-is-not-torch", "method", "sealed", "sealed-deflated"],
 )
-def test_bytes_that_are_not_as_promised_raise(part: Part, message: str) -> None:
+def test_bytes_that_are_not_as_promised_raise(part: Part, message: str, rule: str) -> None:
     """Whichever way they are read."""
     source = Source.open(forge(part))
     member = read_archive(source, LIMITS).members[0]
     with pytest.raises(MalformedError, match=message) as caught:
         read_member(source, member, LIMITS)
-    assert caught.value.where == "<bytes>!a"
+    assert (caught.value.where, caught.value.rule) == ("<bytes>!a", rule)
     with pytest.raises(MalformedError, match=message):
         read_member_into(source, member, memoryview(bytearray(member.region.nbytes)), LIMITS)
     with pytest.raises(MalformedError, match=message):
@@ -433,7 +442,7 @@ def test_evidence_can_be_taken_despite_a_wrong_crc() -> None:
         source = Source.open(forge(part))
         member = read_archive(source, LIMITS).members[0]
         assert bytes(read_member(source, member, LIMITS, crc=False)) == TEXT
-        with pytest.raises(MalformedError, match="SL209"):
+        with pytest.raises(MalformedError, match="is recorded"):
             check_crc(source, member, zlib.crc32(TEXT))
 
 
@@ -552,7 +561,5 @@ def test_mutated_archives_end_in_an_archive_or_our_own_error() -> None:
         trailing_zip(source)
         archive = read_archive(source, limits)
         for member in archive.members:
-            try:
+            with contextlib.suppress(SafeloadError):
                 assert len(read_member(source, member, limits)) == member.region.nbytes
-            except SafeloadError:
-                pass
