@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
+from safeload.errors import MalformedError
 from safeload.findings import Finding
 from safeload.program import StorageSpec, TensorSpec
 from safeload.source import Reading, Source
@@ -51,6 +52,7 @@ class Contents:
         error: Why reading ended early, or None. What was found until then is kept.
         end: Where the file's own bytes end; a caller's stream is left there for formats that may be followed by another file.
         storages: Every storage that the streams or the table name, each once; a load reads them before it builds.
+        raises: What a load raises for `error`, where torch raises something of its own.
         script: Whether the main stream is TorchScript's: its classes are described, never made.
     """
 
@@ -63,6 +65,7 @@ class Contents:
     end: int | None = None
     storages: list[StorageSpec] = field(default_factory=list)
     script: bool = False
+    raises: type[MalformedError] = MalformedError
 
     @property
     def main(self) -> StreamPart | None:

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Final
 
 from safeload.errors import LimitError
 from safeload.formats.base import Contents, StreamPart
@@ -16,6 +17,9 @@ from safeload.walk import finding, walk
 __all__ = ["PickleFile"]
 
 
+_PROBE: Final = 1 << 20
+
+
 class PickleFile:
     """The format "pickle"."""
 
@@ -23,7 +27,7 @@ class PickleFile:
 
     def claims(self, source: Source) -> bool:
         """By the walk itself: see `looks_like_pickle`."""
-        return source.size > 1 and looks_like_pickle(source.view(0, source.size))
+        return source.size > 1 and looks_like_pickle(source.view(0, min(source.size, _PROBE)), source.size)
 
     def read(self, source: Source, reading: Reading) -> Contents:
         """Walk every stream of the file."""

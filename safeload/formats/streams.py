@@ -6,19 +6,24 @@ from dataclasses import replace
 from typing import Final
 
 from safeload.formats.base import Contents, StreamPart
-from safeload.source import Limits, Reading
-from safeload.walk import finding, walk
+from safeload.source import Limits, Reading, Source
+from safeload.walk import Walk, finding, walk
 from safeload.walk.opcodes import OPCODES
 
-__all__ = ["looks_like_pickle", "walk_behind"]
+__all__ = ["looks_like_pickle", "walk_behind", "walk_growing"]
 
+_MANY: Final = 1_000
 _PROBE: Final = Limits(opcodes=100_000, calls=10_000)
 # Opcodes by which a stream without PROTO can begin: protocols 0 and 1, and headless streams of later ones.
 _FIRST: Final = frozenset(OPCODES) - {0x2E, 0x30, 0x31, 0x52, 0x61, 0x62, 0x65, 0x73, 0x74, 0x75, 0x81, 0x92, 0x93, 0x94}
 
 
-def looks_like_pickle(data: memoryview) -> bool:
+def looks_like_pickle(data: memoryview, size: int | None = None) -> bool:
     """Whether an unpickler that was given these bytes would get anywhere worth knowing.
+
+    Args:
+        data: The bytes, or the first of them.
+        size: How many there are in all, when `data` is only the first part.
 
     A stream with a PROTO header is one, even when it breaks later: what comes before the break has been run by then.
     Without the header it is one when it reaches STOP, or calls something before it breaks.
@@ -30,10 +35,38 @@ def looks_like_pickle(data: memoryview) -> bool:
     if data[0] not in _FIRST:
         return False
     seen = walk(data, limits=_PROBE)
+    total = len(data) if size is None else size
     if seen.end is None:
-        return seen.has_calls or bool(seen.walker.opcodes > _PROBE.opcodes)
+        goes_on = seen.walker.opcodes > _PROBE.opcodes or (seen.truncated and len(data) < total and seen.walker.opcodes > _MANY)
+        return seen.has_calls or goes_on
     # A few bytes of text can reach STOP by chance ("N."): a stream that says nothing must at least fill the data.
-    return bool(seen.globals) or seen.end == len(data)
+    return bool(seen.globals) or seen.end == total
+
+
+def walk_growing(
+    source: Source, reading: Reading, start: int, size: int = 1 << 16, *, persistent: int = 0, whole: bool = False
+) -> tuple[memoryview, Walk]:
+    """Walk a stream at the front of a large file without reading all of the file.
+
+    Args:
+        source: The file.
+        reading: How.
+        start: Where the stream begins.
+        size: Bytes to begin with; doubled for as long as the stream breaks only because they end.
+        persistent: As for `walk`.
+        whole: Begin with all there is.
+
+    Returns:
+        The bytes from the file's first on, as far as they were needed, and the walk.
+    """
+    most = min(source.size, start + reading.limits.stream_bytes)
+    size = most if whole else max(size, start + 4096)
+    while True:
+        data = source.view(0, min(size, most))
+        walked = walk(data, start, limits=reading.limits, encoding=reading.encoding, persistent=persistent)
+        if walked.end is not None or not walked.truncated or len(data) == most:
+            return data, walked
+        size = 4 * size
 
 
 def walk_behind(contents: Contents, reading: Reading, part: StreamPart) -> None:

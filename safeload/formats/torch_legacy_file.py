@@ -12,6 +12,7 @@ from typing import Final
 
 from safeload.errors import MalformedError, RefusedError, SafeloadError
 from safeload.formats.base import Contents, StreamPart
+from safeload.formats.streams import walk_growing
 from safeload.formats.storages import StorageRef, StorageTable, as_finding, storage_refs, text
 from safeload.program import DTYPE_BITS, Region
 from safeload.source import Reading, Source
@@ -43,11 +44,10 @@ class TorchLegacyFile:
     def read(self, source: Source, reading: Reading) -> Contents:
         """Walk the five streams, then find every storage's bytes."""
         contents = Contents(format=self.name)
-        data = source.view(0, min(source.size, reading.limits.stream_bytes))
         try:
-            end = self._streams(data, reading, contents)
+            end = self._streams(source, reading, contents)
             if end is not None:
-                self._storages(source, data, end, contents)
+                self._storages(source, end, contents)
         except MalformedError as error:
             contents.findings.append(as_finding(error, None))
             contents.error = error.message
@@ -55,13 +55,13 @@ class TorchLegacyFile:
             contents.error = str(error)
         return contents
 
-    def _streams(self, data: memoryview, reading: Reading, contents: Contents) -> int | None:
+    def _streams(self, source: Source, reading: Reading, contents: Contents) -> int | None:
         at = 0
         for index, what in enumerate(_PARTS):
             main = index == 3
-            if at >= len(data):
+            if at >= source.size:
                 raise MalformedError(f"the file ends before its {what}", where=f"@{at}", hint="it is truncated: fetch it again").under("SL502")
-            walked = walk(data, at, limits=reading.limits, encoding=reading.encoding, persistent=1 if main else 0)
+            data, walked = walk_growing(source, reading, at, persistent=1 if main else 0)
             part = StreamPart(member=None, offset=at, data=data, walk=walked, main=main)
             contents.parts.append(part)
             if walked.end is None:
@@ -91,19 +91,19 @@ class TorchLegacyFile:
                 if name in facts:
                     contents.metadata[name] = str(facts[name])[:40]
 
-    def _storages(self, source: Source, data: memoryview, at: int, contents: Contents) -> None:
+    def _storages(self, source: Source, at: int, contents: Contents) -> None:
         main = contents.parts[3]
         refs = storage_refs(main.walk)
         by_key: dict[str, StorageRef] = {}
         for ref in refs:
             by_key.setdefault(ref.key, ref)
-        regions = self._regions(source, data, at, _keys(contents.parts[4].walk), by_key, contents)
+        regions = self._regions(source, at, _keys(contents.parts[4].walk), by_key, contents)
         table = StorageTable(refs, lambda ref: _located(regions, ref))
         main.persistent = table.persistent()
         contents.storages = list(table.specs.values())
 
     def _regions(
-        self, source: Source, data: memoryview, at: int, keys: list[str], by_key: dict[str, StorageRef], contents: Contents
+        self, source: Source, at: int, keys: list[str], by_key: dict[str, StorageRef], contents: Contents
     ) -> dict[str, Region]:
         """Walk over the raw part: where each storage's elements lie."""
         regions: dict[str, Region] = {}

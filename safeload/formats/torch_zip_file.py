@@ -12,7 +12,7 @@ import sys
 from dataclasses import replace
 from typing import Final
 
-from safeload.errors import MalformedError, SafeloadError
+from safeload.errors import EndiannessError, MalformedError, SafeloadError
 from safeload.findings import escape
 from safeload.formats.base import Contents, StreamPart
 from safeload.formats.streams import looks_like_pickle, walk_behind
@@ -120,7 +120,7 @@ class _TorchArchive:
             if name == "byteorder":
                 order = value.decode("latin-1")
                 if order not in ("little", "big"):
-                    contents.error = f"Unknown endianness type: {escape(order, 40)}"
+                    contents.error, contents.raises = f"Unknown endianness type: {escape(order, 40)}", EndiannessError
                     contents.findings.append(finding("SL214", contents.error))
         return order in ("little", "big") and order != sys.byteorder
 

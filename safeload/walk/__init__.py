@@ -79,6 +79,7 @@ class Walk:
         walker: The machine, for a build over the same bytes.
         end: Offset behind STOP, or None when the stream breaks before it.
         error: Why it breaks, with `error_offset`; None when it ends well.
+        truncated: It breaks only because the data end there.
         globals: Every global, "module.attribute", in stream order, each once.
         unmodelled: Those that are not modelled.
         findings: Without a member; the reader that knows it adds it.
@@ -88,6 +89,7 @@ class Walk:
     end: int | None
     error: str | None
     error_offset: int
+    truncated: bool
     globals: tuple[str, ...]
     unmodelled: tuple[str, ...]
     findings: list[Finding] = field(default_factory=list)
@@ -153,16 +155,17 @@ def walk(
         return f"{module}.{attribute}" if module else attribute, modelled.kind if modelled else kinds.UNKNOWN, modelled
 
     walker = machine.Walker(view, start, classify, python3_name, encoding, limits or Limits(), persistent)
-    error, at = None, 0
+    error, at, truncated = None, 0, False
     try:
         walker.run(BUILD_STATE)
     except machine.Malformed as problem:
-        error, at = problem.args
+        error, at, truncated = (*problem.args, False)[:3]
     found = Walk(
         walker=walker,
         end=walker.end if error is None else None,
         error=error,
         error_offset=at,
+        truncated=truncated,
         globals=tuple(entry[4] for entry in walker.globals),
         unmodelled=tuple(entry[4] for entry in walker.globals if entry[3] is None),
     )

@@ -39,7 +39,7 @@ _STRING_SIMPLE = re.compile(rb"[\x20-\x7e]*\Z")
 
 
 class Malformed(Exception):
-    """The stream breaks here: `args` are the message and the offset."""
+    """The stream breaks here: `args` are the message and the offset, and True where only the end of the data broke it."""
 
 
 def _grown(buffer):
@@ -508,7 +508,7 @@ class Walker:
         middle = _line(data, p, min(self.size, p + MAX_NAME))
         end = _line(data, middle + 1, min(self.size, middle + 1 + MAX_NAME)) if middle >= 0 else -1
         if end < 0:
-            raise Malformed("a global's name has no end", offset)
+            raise Malformed("a global's name has no end", offset, self.size - p < MAX_NAME)
         try:
             module = str(self.raw[p:middle], "utf-8")
             attribute = str(self.raw[middle + 1 : end], "utf-8")
@@ -687,7 +687,7 @@ class Walker:
             while True:
                 at = p
                 if p >= n:
-                    raise Malformed("the stream ends before STOP", p)
+                    raise Malformed("the stream ends before STOP", p, True)
                 if frame_end and p >= frame_end:
                     if p > frame_end:
                         self.note("SL120", "an opcode reaches over the end of its frame", at)
@@ -931,7 +931,7 @@ class Walker:
                     p = _after(p, 8, n, at)
                     length = _u64(data, p - 8)
                     if length > n - p:
-                        raise Malformed(f"a frame of {length} bytes where {n - p} are left", at)
+                        raise Malformed(f"a frame of {length} bytes where {n - p} are left", at, True)
                     if frame_end:
                         self.note("SL120", "a frame begins inside another frame", at)
                     frame_end = p + length
@@ -989,7 +989,7 @@ class Walker:
     def skip_line(self, p, at):
         end = _line(self.data, p, self.size)
         if end < 0:
-            raise Malformed("a line without an end", at)
+            raise Malformed("a line without an end", at, True)
         return end
 
     def string_kind(self, at):
@@ -1034,7 +1034,7 @@ class Walker:
 def _after(p, count, n, at):
     """The offset behind an operand of `count` bytes at `p`."""
     if count > n - p:
-        raise Malformed(f"an operand of {count} bytes where {n - p} are left", at)
+        raise Malformed(f"an operand of {count} bytes where {n - p} are left", at, True)
     return p + count
 
 

@@ -480,7 +480,7 @@ def build(walk: Walk, model: Model) -> Any:
     try:
         return machine.Builder(walk.walker, model.values, model).run()
     except machine.Malformed as error:
-        message, at = error.args
+        message, at, *_ = error.args
         raise MalformedError(message, where=f"@{at}").under("SL129") from None
     except TypeError as error:  # an unhashable key that only its value shows
         raise MalformedError(f"a key that cannot be hashed: {escape(str(error))}").under("SL303") from error
