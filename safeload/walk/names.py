@@ -60,6 +60,7 @@ _ALIASES: Final = {
     ("__builtin__",): ("builtins",),
     ("__builtins__",): ("builtins",),
     ("exceptions",): ("builtins",),
+    ("bltns",): ("builtins",),
     ("os", "path"): ("posixpath",),
     ("macpath",): ("posixpath",),
     ("os2emxpath",): ("posixpath",),
@@ -271,8 +272,9 @@ def _handed_on(table: _Table, parts: list[str], base: int) -> _Verdict | None:
         part = parts[index].lstrip("_")
         if index == base and parts[index] == parts[base - 1]:
             continue  # datetime.datetime, array.array: a class named like its module
-        if index < last and (part in table.tops or part in sys.stdlib_module_names) and part not in table.lower_classes:
-            inner = _judge(table, [part, *parts[index + 1 :]], 1)
+        module = part in table.tops or part in table.handed_on or part in sys.stdlib_module_names
+        if index < last and module and part not in table.lower_classes:
+            inner = _judge(table, *_aliased([part, *parts[index + 1 :]], 1))
             way = f"reached through the module '{escape(part, 40)}' inside another"
             return (inner[0], f"{inner[1]}; {way}") if inner else ("walks attributes", way)
         if index == last and part in table.handed_on:
