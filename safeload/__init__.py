@@ -1,6 +1,64 @@
-"""Know a model file before it touches your process."""
+"""safeload: know a model file before it touches your process.
+
+`safeload.load` takes the place of `torch.load`: it finds the pin, checks the digest, analyses the stream without running a
+byte of it, and builds the same tensors. Importing this package imports nothing else; every name below is resolved when it
+is first used.
+"""
 
 from __future__ import annotations
 
-# Read by the build without importing: it must stay a plain literal.
+import importlib
+from typing import TYPE_CHECKING, Any
+
 __version__ = "0.1.0"
+
+if TYPE_CHECKING:
+    from safeload.api import load, scan
+    from safeload.conversion import convert
+    from safeload.errors import (
+        LockfileError,
+        MalformedError,
+        PinError,
+        PolicyError,
+        RefusedError,
+        SafeloadError,
+        SafeloadWarning,
+        SignatureError,
+    )
+    from safeload.findings import Decision, Finding, Level, Report
+    from safeload.inspection import inspect
+    from safeload.installing import install, installed, uninstall
+    from safeload.lazy import open
+    from safeload.pinning import lock, verify
+    from safeload.policy import Policy
+    from safeload.program import Inert
+    from safeload.source import Limits
+    from safeload.state_dicts import state_dict
+
+_HOME = {
+    "load": "api", "scan": "api", "convert": "conversion", "inspect": "inspection", "install": "installing",
+    "installed": "installing", "uninstall": "installing", "open": "lazy", "lock": "pinning", "verify": "pinning",
+    "Policy": "policy", "Inert": "program", "Limits": "source", "state_dict": "state_dicts",
+    "Decision": "findings", "Finding": "findings", "Level": "findings", "Report": "findings",
+    "LockfileError": "errors", "MalformedError": "errors", "PinError": "errors", "PolicyError": "errors",
+    "RefusedError": "errors", "SafeloadError": "errors", "SafeloadWarning": "errors", "SignatureError": "errors",
+}  # fmt: skip
+
+__all__ = [
+    "Decision", "Finding", "Inert", "Level", "Limits", "LockfileError", "MalformedError", "PinError", "Policy", "PolicyError",
+    "RefusedError", "Report", "SafeloadError", "SafeloadWarning", "SignatureError", "__version__", "convert", "inspect", "install",
+    "installed", "load", "lock", "open", "scan", "state_dict", "uninstall", "verify",
+]  # fmt: skip
+
+
+def __getattr__(name: str) -> Any:
+    home = _HOME.get(name)
+    if home is None:
+        raise AttributeError(f"module 'safeload' has no attribute {name!r}")
+    value = getattr(importlib.import_module(f"safeload.{home}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -1,7 +1,4 @@
-"""Which reader a file is for, by its content alone.
-
-A file that two readers claim is refused as a polyglot: each of two programs would see another file.
-"""
+"""Which reader a file is for, by its content alone."""
 
 from __future__ import annotations
 
@@ -9,14 +6,17 @@ from typing import Final
 
 from safeload.formats.base import Contents, Format, StreamPart
 from safeload.formats.pickle_file import PickleFile
+from safeload.formats.safetensors_file import SafetensorsFile
 from safeload.formats.torch_legacy_file import TorchLegacyFile
 from safeload.formats.torch_zip_file import TorchScriptFile, TorchZipFile
+from safeload.formats.zip_container import trailing_zip
 from safeload.source import Reading, Source
+from safeload.walk import finding
 
+__all__ = ["FORMATS", "Contents", "Format", "StreamPart", "detect", "diagnose", "read"]
 
-__all__ = ["FORMATS", "Contents", "Format", "StreamPart", "detect", "read"]
-
-FORMATS: Final[tuple[Format, ...]] = (TorchZipFile(), TorchScriptFile(), TorchLegacyFile(), PickleFile())
+FORMATS: Final[tuple[Format, ...]] = (TorchZipFile(), TorchScriptFile(), SafetensorsFile(), TorchLegacyFile(), PickleFile())
+"""In the order in which they are asked; the first that claims a file reads it."""
 
 
 def detect(source: Source) -> Format | None:
@@ -33,6 +33,14 @@ def read(source: Source, reading: Reading | None = None) -> Contents | None:
     reader = detect(source)
     if reader is None:
         return None
-    return reader.read(source, reading or Reading())
+    contents = reader.read(source, reading or Reading())
+    if not reader.name.startswith(("torch-zip", "torchscript", "zip")) and trailing_zip(source):
+        contents.findings.append(finding("SL213", f"the file is {reader.name} from its front and a ZIP archive from its end"))
+    return contents
 
 
+def diagnose(source: Source) -> tuple[str, str, str]:
+    """Say what a file is that no reader claims: (rule, message, hint)."""
+    if source.size == 0:
+        return "SL503", "the file is empty", "fetch it again"
+    return "SL501", "no reader claims the file: it is no model file that safeload knows", ""

@@ -1,0 +1,301 @@
+"""The pipeline, wired once: source → contents → report → decision → pin → objects."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+from safeload.context import Context, Target
+from safeload.errors import EmptyFileError, MalformedError, NotAModelError, PinError, RefusedError, SafeloadError, SafeloadWarning
+from safeload.findings import Outcome, Report
+from safeload.formats import Contents
+from safeload.policy import decide, denied_reason, snippet, unpinned_finding
+from safeload.reporting import examine
+from safeload.source import Limits, Reading, Source
+from safeload.torch_arguments import Arguments
+
+if TYPE_CHECKING:
+    from safeload.lockfile import Pin
+
+__all__ = ["Gate", "load", "refuse_unreadable", "scan", "sha256_and_tree"]
+
+_NOT_HERE = frozenset({"SL501", "SL502", "SL503"})
+
+
+def sha256_and_tree(source: Source) -> tuple[str, str]:
+    """Both digests of the whole file, in one pass, from the bytes that were used."""
+    from safeload.trust.digest import file_digests
+
+    return file_digests(source)
+
+
+def scan(
+    f: Any, *, policy: Any = None, lock: Any = None, digest: bool = False, limits: Limits | None = None, name: str | None = None
+) -> Report:
+    """Say what a file would do and whether policy allows it. Nothing in it is imported, called or built.
+
+    Args:
+        f: A path, a file object, bytes, a mapping, or a model's name in the lockfile.
+        policy: A `Policy`, a mapping, a path, or None to look for one from the working directory upwards.
+        lock: A lockfile's path; None to look for one; False for none. What a pin grants to these bytes counts.
+        digest: Also hash the whole file.
+        limits: Bounds on what reading may cost.
+        name: What the report calls the file.
+
+    Returns:
+        The report, with its decision. Hostile or broken content is in the report, never an exception.
+
+    Raises:
+        FileNotFoundError, IsADirectoryError, PermissionError: as `open` does.
+        PolicyError, LockfileError: what is in force is not valid.
+    """
+    import datetime as dt
+
+    context = Context.of(policy, lock)
+    target = context.target(f)
+    reading = Reading(limits=limits or Limits())
+    with Source.open(target.file, name=name, limits=reading.limits) as source:
+        _, report = examine(source, reading)
+        grants: frozenset[str] = frozenset()
+        pin = target.pin
+        if digest or (context.lock is not None and report.unmodelled):
+            try:
+                sha256, tree = sha256_and_tree(source)
+            except SafeloadError as error:
+                report = replace(report, error=report.error or str(error))
+            else:
+                report = replace(report, sha256=sha256, sha256_tree=tree)
+                pin = context.by_digest(sha256)
+                grants = frozenset(pin.file.allow_globals) if pin is not None else grants
+        held = context.policy_for(pin)
+        today = dt.datetime.now(tz=dt.UTC).date()
+        return replace(report, decision=decide(report, held, pin_grants=grants, today=today))
+
+
+@dataclass(slots=True)
+class Gate:
+    """Pin, grants and decision of one load. Everything that can refuse it goes through here."""
+
+    context: Context
+    target: Target
+    source: Source
+    report: Report
+    inert: bool
+    pin: Pin | None = None
+    matched: bool = False
+
+    @property
+    def needs_digest(self) -> bool:
+        """Whether the bytes must be hashed: a pin to compare with, or a lock to look the digest up in."""
+        return self.target.pin is not None or self.context.lock is not None
+
+    def match(self) -> None:
+        """Hash what was read and compare it with the pin, or find the pin by the digest."""
+        if self.matched or not self.needs_digest:
+            self.matched = True
+            return
+        sha256, tree = sha256_and_tree(self.source)
+        self.report = replace(self.report, sha256=sha256, sha256_tree=tree)
+        self.pin = self.target.pin or self.context.by_digest(sha256)
+        if self.pin is not None:
+            from safeload.lockfile import require_match
+
+            require_match(
+                self.pin, size=self.source.size, sha256=sha256, tree=tree, format=self.report.format, globals=self.report.globals,
+                where=self.source.name,
+            )  # fmt: skip
+        self.matched = True
+
+    def grants(self) -> frozenset[str]:
+        """Globals that may be built from the installed packages: by policy, by the pin of these bytes, by torch's own list."""
+        held = self.context.policy_for(self.pin)
+        names = {*held.allow_globals, *(self.pin.file.allow_globals if self.pin else ()), *torch_safe_globals()}
+        return frozenset(name for name in names if denied_reason(name) is None)
+
+    def decide(self) -> None:
+        """Raise unless policy allows the file."""
+        held = self.context.policy_for(self.pin)
+        report = self.report
+        if self.pin is None:
+            finding = unpinned_finding(held, lock_in_force=self.context.lock is not None)
+            if finding is not None:
+                report = replace(report, findings=(*report.findings, finding))
+        decision = decide(report, held, pin_grants=self.grants(), pinned=self.pin is not None, inert=self.inert)
+        if decision.outcome is Outcome.ALLOWED:
+            if self.pin is None and self.target.path is not None and (held.unpinned or "warn") == "warn":
+                _warn_unpinned(self.source.name)
+            return
+        raise _refusal(self.source.name, report, decision.reasons, decision.refused_globals, decision.outcome)
+
+
+def _warn_unpinned(name: str) -> None:
+    warnings.warn(
+        f"{name}: no pin covers the file; run 'safeload lock' to pin it, or set unpinned = \"allow\"", SafeloadWarning, stacklevel=6
+    )
+
+
+def _refusal(name: str, report: Report, reasons: tuple[str, ...], refused: tuple[str, ...], outcome: Outcome) -> SafeloadError:
+    """One error that lists all there is."""
+    if outcome is Outcome.ERROR:
+        return MalformedError("; ".join(reasons) or "no verdict was possible", where=name)
+    if any(found.rule == "SL602" for found in report.findings) and len(reasons) == 1:
+        return PinError(
+            "refused: no pin covers the file [SL602]", where=name, hint="'safeload lock' adds one; 'unpinned' in the policy decides what happens"
+        ).under("SL602")
+    findings = tuple(found for found in report.findings if found.level != "note")
+    first = findings[0] if findings else None
+    where = name + (first.where if first is not None else "")
+    lines = reasons if len(reasons) == 1 else ("", *(f"  {reason}" for reason in reasons))
+    hint = f"run 'safeload scan {name}' to see every finding"
+    if refused:
+        offer = snippet(refused)
+        hint += (
+            '\n  as inert data: safeload.load(..., unknown="inert"); weights only: safeload.state_dict(...);'
+            f" for good: safeload convert {name}"
+        )
+        if offer:
+            hint += "\n  if you trust these classes, grant them in your policy:\n" + "\n".join(f"    {line}" for line in offer.splitlines())
+    error = RefusedError("refused: " + "\n".join(lines).lstrip("\n"), where=where, hint=hint, findings=findings, globals=refused)
+    if len(reasons) > 1:
+        error.message = "refused:\n" + "\n".join(lines[1:])
+        error.args = (str(error),)
+    return error.under(first.rule if first else "") if first else error
+
+
+def torch_safe_globals() -> frozenset[str]:
+    """Names that the program itself gave to `torch.serialization.add_safe_globals`; none when torch is not imported."""
+    import sys
+
+    torch = sys.modules.get("torch")
+    if torch is None:
+        return frozenset()
+    from safeload.build.granted import safe_global_names
+
+    return safe_global_names()
+
+
+def refuse_unreadable(source: Source, contents: Contents | None, report: Report) -> None:
+    """Raise for a file that no reader could read to its end, unless a finding refuses it anyway.
+
+    Raises:
+        MalformedError: or the kind under it that says what the file is.
+    """
+    if contents is not None and (report.error is None or _has_verdict(report)):
+        return
+    name = source.name
+    found = next((finding for finding in report.findings if finding.rule in _NOT_HERE), None)
+    message = report.error or "no reader claims the file"
+    kind: type[MalformedError] = MalformedError
+    if contents is not None:
+        kind = contents.raises
+    elif found is not None:
+        kind = EmptyFileError if found.rule == "SL503" else NotAModelError
+    where = name + (found.where if found is not None else "")
+    raise kind(message, where=where, hint=f"'safeload scan {name}' says what was seen").under(found.rule if found else "SL501")
+
+
+@contextmanager
+def _pinned_first(gate: Gate) -> Iterator[None]:
+    """When anything fails on a pinned file, say first whether these are the pinned bytes at all."""
+    try:
+        yield
+    except PinError:
+        raise
+    except SafeloadError as error:
+        if gate.target.pin is None or gate.matched:
+            raise
+        try:
+            gate.match()
+        except PinError as mismatch:
+            raise mismatch from error
+        raise
+
+
+def load(
+    f: Any,
+    map_location: Any = None,
+    pickle_module: Any = None,
+    *,
+    weights_only: Any = None,
+    mmap: Any = None,
+    policy: Any = None,
+    lock: Any = None,
+    unknown: str | None = None,
+    **pickle_load_args: Any,
+) -> Any:
+    """Load a checkpoint: like `torch.load`, with the pin checked and nothing from the file ever run.
+
+    Args:
+        f: A path, an open binary file, or a model's name in the lockfile.
+        map_location: As in torch: None, a device, a string, a dict of tags, or a callable.
+        pickle_module: Has no meaning here, because no pickle module ever sees the file; anything but None is an error.
+        weights_only: Accepted for compatibility. False does not run code: what policy allows is built, always.
+        mmap: Map the file instead of copying it; None takes torch's configured default.
+        policy: A `Policy`, a mapping, a path, or None to look for one from the working directory upwards.
+        lock: A lockfile's path; None to look for one; False for none.
+        unknown: "refuse" or "inert": what becomes of globals that are not modelled. Default: as policy says.
+        **pickle_load_args: `encoding` for Python 2 files, as in torch.
+
+    Returns:
+        What `torch.load` would give for everything that it loads.
+
+    Raises:
+        RefusedError: policy does not allow the file; lists every refused global at once.
+        PinError: the bytes are not the pinned bytes.
+        MalformedError: the file is not what it claims to be.
+        FileNotFoundError, IsADirectoryError, PermissionError: as `open` does.
+    """
+    arguments = Arguments.of(map_location, pickle_module, weights_only, mmap, unknown, pickle_load_args)
+    context = Context.of(policy, lock)
+    target = context.target(f)
+    with Source.open(target.file) as source:
+        return _load(source, context, target, arguments)
+
+
+def _load(source: Source, context: Context, target: Target, arguments: Arguments) -> Any:
+    from safeload.build.torch_tensors import build_torch
+
+    contents, report = examine(source, arguments.reading(), values=False)
+    unknown = arguments.unknown or context.policy_for(target.pin).unknown_globals
+    gate = Gate(context, target, source, report, inert=unknown == "inert")
+    with _pinned_first(gate):
+        refuse_unreadable(source, contents, report)
+        if contents is None:
+            raise MalformedError("no reader claims the file", where=source.name)
+        # Without a lock nothing but the report decides, so a refusal comes before the tensors' bytes are read.
+        if not gate.needs_digest:
+            gate.match()
+            gate.decide()
+
+        def before_build() -> None:
+            gate.match()
+            gate.decide()
+
+        try:
+            value = build_torch(
+                contents,
+                source,
+                map_location=arguments.map_location,
+                mmap=arguments.mmap,
+                unknown=unknown,
+                grants=gate.grants,
+                before_build=before_build if gate.needs_digest else _nothing,
+            )
+        except SafeloadError as error:
+            raise error.at(source.name) from error.__cause__
+        if contents.end is not None:
+            source.leave_at(contents.end)
+        return value
+
+
+def _nothing() -> None:
+    """The gate was passed before the bytes were read."""
+
+
+def _has_verdict(report: Report) -> bool:
+    """Whether there is a finding that refuses, besides that reading ended early."""
+    return any(found.level != "note" and found.rule not in ("SL129", *_NOT_HERE) for found in report.findings)
+

@@ -1,0 +1,106 @@
+"""One tensor out of a file, from nothing but its own bytes."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from typing import Any
+
+from safeload.errors import LimitError, UnsupportedError
+from safeload.program import DTYPE_BITS, Region, TensorSpec
+
+__all__ = ["LazySlice", "tensor_of"]
+
+Read = Callable[[Region, memoryview], None]
+
+
+def tensor_of(spec: TensorSpec, read: Read) -> Any:
+    """Return the tensor of a checked spec, over memory of its own.
+
+    Args:
+        spec: Its bounds were checked against its storage.
+        read: Fills a buffer with a stored range of the file, verified.
+
+    Returns:
+        A tensor of `spec.shape`. A contiguous one reads its own bytes only; any other its whole storage.
+    """
+    import torch
+
+    storage, base = spec.storage, spec.storage.base_offset
+    while storage.base is not None:
+        storage = storage.base
+        base += storage.base_offset
+    region = storage.region
+    if region is None or region.packed is not None:
+        raise UnsupportedError("a compressed tensor cannot be read alone", hint="use safeload.load")
+    size = DTYPE_BITS[spec.dtype] // 8
+    if spec.contiguous:
+        first, count, offset = (base + spec.offset) * size, spec.nbytes, 0
+        stride = _row_major(spec.shape)
+    else:
+        first, count, offset, stride = base * size, spec.storage.nbytes, spec.offset, spec.stride
+    try:
+        raw = bytearray(count)
+    except MemoryError:
+        raise LimitError(f"a tensor of {count} bytes does not fit in memory") from None
+    read(Region(region.offset + first, count, member=region.member), memoryview(raw))
+    if storage.swap and sys.byteorder:
+        _swap(raw, size // 2 if spec.dtype.startswith("complex") else size)
+    dtype = getattr(torch, spec.dtype)
+    if not count:
+        return torch.empty(spec.shape, dtype=dtype)
+    flat = torch.frombuffer(raw, dtype=torch.uint8).view(dtype)
+    tensor = flat.as_strided(spec.shape, stride, offset)
+    if spec.conj:
+        tensor = tensor.conj()
+    if spec.neg:
+        tensor = torch._neg_view(tensor)
+    return tensor.requires_grad_(spec.requires_grad)
+
+
+def _row_major(shape: tuple[int, ...]) -> tuple[int, ...]:
+    strides, step = [], 1
+    for size in reversed(shape):
+        strides.append(step)
+        step *= max(size, 1)
+    return tuple(reversed(strides))
+
+
+def _swap(raw: bytearray, size: int) -> None:
+    """Reverse the bytes of every element in place."""
+    if size > 1:
+        for first in range(size // 2):
+            last = size - 1 - first
+            raw[first::size], raw[last::size] = raw[last::size], raw[first::size]
+
+
+class LazySlice:
+    """A tensor that is read when it is indexed."""
+
+    def __init__(self, spec: TensorSpec, read: Read) -> None:
+        self._spec = spec
+        self._read = read
+
+    def get_shape(self) -> list[int]:
+        """Elements per dimension."""
+        return list(self._spec.shape)
+
+    def get_dtype(self) -> str:
+        """torch's name of the element type."""
+        return self._spec.dtype
+
+    def __getitem__(self, index: Any) -> Any:
+        spec = self._spec
+        first = index[0] if isinstance(index, tuple) and index else index
+        if not (spec.contiguous and spec.shape and isinstance(first, slice) and first.step in (None, 1)):
+            return tensor_of(spec, self._read)[index]
+        # Rows of a contiguous tensor are one range of the file: read no other.
+        start, stop, _ = first.indices(spec.shape[0])
+        stop = max(start, stop)
+        row = spec.numel // spec.shape[0] if spec.shape[0] else 0
+        rows = TensorSpec(
+            spec.storage, spec.dtype, (stop - start, *spec.shape[1:]), spec.stride, spec.offset + start * row,
+            spec.requires_grad, spec.conj, spec.neg, spec.global_name,
+        )  # fmt: skip
+        part = tensor_of(rows, self._read)
+        return part[(slice(None), *index[1:])] if isinstance(index, tuple) else part

@@ -1,0 +1,123 @@
+"""What is in force for one call: the policy, the lockfile, and the pin that covers the file."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from safeload.errors import ArgumentError
+from safeload.findings import escape
+from safeload.policy import Policy, load_policy, parse_policy, read_policy
+
+if TYPE_CHECKING:
+    from safeload.lockfile import Lockfile, Pin
+
+__all__ = ["Context", "Target"]
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """What a caller's `f` stands for.
+
+    Attributes:
+        file: What to open: a path, or the caller's object.
+        pin: The pin found by name or path; by digest only once the bytes are known.
+        path: The path, when there is one.
+    """
+
+    file: Any
+    pin: Pin | None
+    path: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    """The policy and the lockfile in force.
+
+    Attributes:
+        policy: As given, or found from the working directory upwards.
+        lock: The lockfile, or None.
+        lock_path: Where it lies.
+    """
+
+    policy: Policy
+    lock: Lockfile | None
+    lock_path: Path | None
+
+    @classmethod
+    def of(cls, policy: Any = None, lock: Any = None) -> Context:
+        """Resolve what a caller passed.
+
+        Args:
+            policy: A `Policy`, a mapping with its keys as in TOML, a path of a policy file, or None to look for one.
+            lock: A path, or None to look for one (SAFELOAD_LOCK, then the working directory upwards); False for none.
+
+        Raises:
+            PolicyError, LockfileError: what is there is not valid.
+            ArgumentError: it is something else.
+        """
+        path = _lock_path(lock)
+        if path is None:
+            return cls(_policy(policy), None, None)
+        from safeload.lockfile import read
+
+        return cls(_policy(policy), read(path), path)
+
+    def target(self, f: Any) -> Target:
+        """Say which file `f` is, and which pin covers it by name or path.
+
+        A path that exists is that file; else a string may be a model's name in the lock.
+        """
+        if not isinstance(f, (str, os.PathLike)):
+            return Target(f, None, None)
+        path = os.fspath(f)
+        path = os.fsdecode(path) if isinstance(path, bytes) else path
+        if self.lock is None or self.lock_path is None:
+            return Target(path, None, path)
+        from safeload.lockfile import lookup
+
+        if isinstance(f, str) and self.lock.model(f) is not None and not os.path.exists(path):
+            pin = lookup(self.lock, self.lock_path, name=f)
+            if pin is not None:
+                return Target(os.fspath(pin.path), pin, os.fspath(pin.path))
+        return Target(path, lookup(self.lock, self.lock_path, path=path), path)
+
+    def by_digest(self, sha256: str) -> Pin | None:
+        """The pin of these bytes, wherever they lie."""
+        if self.lock is None or self.lock_path is None:
+            return None
+        from safeload.lockfile import lookup
+
+        return lookup(self.lock, self.lock_path, sha256=sha256)
+
+    def policy_for(self, pin: Pin | None) -> Policy:
+        """What holds for the model of a pin."""
+        return self.policy.for_model(pin.model.name if pin is not None else None)
+
+
+def _policy(policy: Any) -> Policy:
+    if policy is None:
+        return load_policy()
+    if isinstance(policy, Policy):
+        return policy
+    if isinstance(policy, Mapping):
+        return parse_policy(policy)
+    if isinstance(policy, (str, os.PathLike)):
+        return read_policy(policy)
+    raise ArgumentError(f"policy is a {escape(type(policy).__name__)}; it takes a Policy, a mapping or the path of a policy file")
+
+
+def _lock_path(lock: Any) -> Path | None:
+    if lock is False:
+        return None
+    if lock is None:
+        # Nothing to import for the common case of a directory without a lockfile.
+        from safeload.lockfile import find
+
+        return find()
+    if isinstance(lock, (str, os.PathLike)):
+        return Path(os.fsdecode(os.fspath(lock)))
+    raise ArgumentError(f"lock is a {escape(type(lock).__name__)}; it takes the path of a lockfile, None, or False for none")

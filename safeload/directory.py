@@ -1,0 +1,97 @@
+"""Which files lie below a directory: in a stable order, links never followed out of it, and nothing passed by in silence."""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from safeload.policy import glob_match
+
+__all__ = ["Found", "files_below", "matches"]
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """One entry below a directory that is not a directory itself.
+
+    Attributes:
+        path: The directory as it was named, and the entry below it.
+        relative: Below the directory, with "/".
+        skipped: Why it is not looked at, or None. It needs no look: somebody left it out, or it is looked at elsewhere.
+        problem: Why it cannot be looked at, or None. It would need a look.
+    """
+
+    path: str
+    relative: str
+    skipped: str | None = None
+    problem: str | None = None
+
+
+def matches(patterns: Sequence[str], relative: str) -> bool:
+    """Whether one of the globs is about a path: a glob without "/" about its last part, any other about the whole path."""
+    name = relative.rpartition("/")[2]
+    return any(glob_match(pattern, relative if "/" in pattern else name) for pattern in (text.rstrip("/") for text in patterns))
+
+
+def files_below(top: str | os.PathLike[str], *, include: Sequence[str] = (), exclude: Sequence[str] = ()) -> Iterator[Found]:
+    """Yield every file below a directory, sorted by path; dot-files and dot-directories too.
+
+    Args:
+        top: The directory. When it is a link itself, it is followed: somebody named it.
+        include: Globs as for `matches`; when there are any, other files are skipped.
+        exclude: Globs of files and whole directories to leave out; they win over `include`.
+    """
+    root = os.fspath(top)
+    real = os.path.realpath(root)
+    todo = [""]
+    while todo:
+        below = todo.pop()
+        folder = f"{root}/{below}" if root != "." else below or "."
+        try:
+            with os.scandir(folder.rstrip("/") or "/") as entries:
+                listed = sorted(entries, key=lambda entry: entry.name)
+        except OSError as error:
+            yield Found(_joined(root, below.rstrip("/")), below.rstrip("/"), problem=f"the directory cannot be listed: {error.strerror}")
+            continue
+        # Directories are walked where they stand among the files, so that the order is that of the paths.
+        later: list[str] = []
+        for entry in listed:
+            relative = below + entry.name
+            if matches(exclude, relative):
+                yield Found(_joined(root, relative), relative, skipped="left out by --exclude")
+            elif entry.is_dir(follow_symlinks=False):
+                later.append(f"{relative}/")
+            else:
+                found = _entry(entry, _joined(root, relative), relative, real)
+                if found.skipped is None and found.problem is None and include and not matches(include, relative):
+                    found = Found(found.path, relative, skipped="left out by --include")
+                yield found
+        todo.extend(reversed(later))
+
+
+def _joined(root: str, relative: str) -> str:
+    if root == ".":
+        return relative or "."
+    return f"{root.rstrip('/') or ''}/{relative}" if relative else root
+
+
+def _entry(entry: os.DirEntry[str], path: str, relative: str, real: str) -> Found:
+    """Say what a file, link or special file is; a link counts only when it leads to a file of the same tree."""
+    try:
+        if not entry.is_symlink():
+            mode = entry.stat(follow_symlinks=False).st_mode
+            if stat.S_ISREG(mode):
+                return Found(path, relative)
+            return Found(path, relative, problem="not a regular file: a pipe, socket or device has no bytes to look at")
+        target = os.path.realpath(path, strict=True)
+        inside = Path(target).is_relative_to(real)
+        if not inside:
+            return Found(path, relative, problem="a link that leads out of the directory: name the place it leads to")
+        if Path(target).is_dir():
+            return Found(path, relative, skipped="a link to a directory of the same tree, which is looked at there")
+    except OSError as error:
+        return Found(path, relative, problem=f"cannot be followed: {error.strerror}")
+    return Found(path, relative)

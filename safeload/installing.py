@@ -1,0 +1,1 @@
+"""`safeload.install()`: code that calls `torch.load` itself gets `safeload.load`, without being touched."""

@@ -1,0 +1,92 @@
+"""From what a reader found to a report: all findings of all streams, each with its member."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+
+from safeload.errors import SafeloadError
+from safeload.findings import Finding, Level, Report, Stream
+from safeload.formats import Contents, StreamPart, diagnose, read
+from safeload.rules import RULES
+from safeload.source import Reading, Source
+from safeload.walk.model import Model, build
+
+__all__ = ["examine", "report_of"]
+
+
+def examine(source: Source, reading: Reading | None = None, *, values: bool = True) -> tuple[Contents | None, Report]:
+    """Read one file and report what is in it.
+
+    Args:
+        source: The file.
+        reading: How.
+        values: Also look at values (sizes, bounds), by a build that makes none. A load leaves it out: it builds for real.
+
+    Returns:
+        What the reader found (None when no reader claims the file), and the report without a decision.
+    """
+    reading = reading or Reading()
+    try:
+        contents = read(source, reading)
+    except SafeloadError as error:
+        return None, Report(path=source.name, format="unknown", size=source.size, error=str(error))
+    if contents is None:
+        rule, message, hint = diagnose(source)
+        finding = Finding(rule=rule, level=RULES[rule].level, message=message)
+        text = f"{message}; {hint}" if hint else message
+        return None, Report(path=source.name, format="unknown", size=source.size, findings=(finding,), error=text)
+    return contents, report_of(source, contents, values=values)
+
+
+def report_of(source: Source, contents: Contents, *, values: bool = True) -> Report:
+    """Gather the evidence of one file."""
+    findings = list(contents.findings)
+    names: dict[str, None] = {}
+    unmodelled: dict[str, None] = {}
+    for part in contents.parts:
+        names.update(dict.fromkeys(part.walk.globals))
+        unmodelled.update(dict.fromkeys(name for name in part.walk.unmodelled if not name.startswith("<")))
+        findings += (replace(found, member=part.member) for found in part.walk.findings)
+        if values and contents.error is None:
+            findings += _values(part)
+    streams = tuple(
+        Stream(
+            member=part.member,
+            offset=part.offset,
+            nbytes=(part.walk.end or part.walk.error_offset) - part.offset,
+            protocol=part.walk.walker.protocol,
+            opcodes=part.walk.walker.opcodes,
+        )
+        for part in contents.parts
+    )
+    error = contents.error
+    if error is None:
+        error = next((f"the stream breaks: {part.walk.error}" for part in contents.parts if part.walk.error), None)
+    return Report(
+        path=source.name,
+        format=contents.format,
+        size=source.size,
+        globals=tuple(sorted(name for name in names if not name.startswith("<"))),
+        unmodelled=tuple(unmodelled),
+        findings=tuple(dict.fromkeys(findings)),
+        streams=streams,
+        metadata=dict(contents.metadata),
+        error=error,
+    )
+
+
+def _values(part: StreamPart) -> Iterator[Finding]:
+    """What only values show: tensors outside their storage, arrays of the wrong length, state of the wrong form."""
+    if part.walk.end is None or not part.walk.needs_build:
+        return
+    try:
+        build(part.walk, Model(part.walk, unknown="inert", persistent=part.persistent))
+    except SafeloadError as error:
+        rule = error.rule or "SL303"
+        at = error.where.rpartition("@")[2]
+        offset = int(at) if at.isdigit() else None
+        level = Level.WARNING if rule == "SL104" else RULES[rule].level
+        yield Finding(rule=rule, level=level, message=error.message, member=part.member, offset=offset)
+    except MemoryError:
+        yield Finding(rule="SL127", level=Level.ERROR, message="needs more memory than there is", member=part.member)
