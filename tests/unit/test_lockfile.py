@@ -789,3 +789,12 @@ def test_errors_survive_pickle_with_their_key_path() -> None:
         loads("")
     again = pickle.loads(pickle.dumps(caught.value))
     assert (type(again), str(again)) == (LockfileError, str(caught.value))
+
+
+def test_the_page_shows_a_lock_that_is_valid() -> None:
+    """docs/lockfile.md is what others implement from."""
+    page = (Path(__file__).parents[2] / "docs" / "lockfile.md").read_text(encoding="utf-8")
+    example = page.split("```toml\n")[1].split("```")[0]
+    lock = loads(example.replace('revision = "…"', f'revision = "{COMMIT}"').replace("…", A))
+    assert (len(lock.models), len(lock.signers), len(lock.trust_roots)) == (1, 1, 1)
+    assert lock.models[0].files[0].converted is not None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import os
+import re
 import tomllib
 from pathlib import Path
 
@@ -559,3 +560,11 @@ def test_a_snippet_is_a_policy_that_grants_what_may_be_granted() -> None:
 def test_a_snippet_without_anything_to_grant_is_only_comment() -> None:
     assert tomllib.loads(snippet(["os.system"])) == {}
     assert snippet([]) == ""
+
+
+def test_the_page_shows_a_policy_that_is_valid() -> None:
+    """docs/policy.md is copied from."""
+    page = Path(__file__).parents[2] / "docs" / "policy.md"
+    blocks = re.findall(r"^```toml\n(.*?)^```$", page.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
+    policy = parse_policy(tomllib.loads("\n".join(blocks))["tool"]["safeload"])
+    assert (len(policy.rules), len(policy.suppress), policy.unpinned) == (2, 1, "refuse")
