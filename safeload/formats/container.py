@@ -166,13 +166,15 @@ def name_key(name: str) -> str:
 def check_duplicates(notes: Notes, members: Sequence[Member], keys: Sequence[str]) -> dict[str, Member]:
     """Report members that some reader takes for one another (their keys are equal), and return the first of each exact name."""
     by_name: dict[str, Member] = {}
-    seen: dict[str, str] = {}
+    seen: dict[str, Member] = {}
     for member, key in zip(members, keys, strict=True):
         by_name.setdefault(member.name, member)
         if key not in seen:
-            seen[key] = member.name
+            seen[key] = member
         else:
-            other = seen[key]
+            other = seen[key].name
+            # The same directory twice is what appending leaves behind; it has no bytes to disagree on.
+            level = Level.NOTE if member.is_dir and seen[key].is_dir and other == member.name else None
             alike = "the same" if other == member.name else f"'{escape(other)}' but for case, form or slashes"
-            notes.add("SL202", f"two members: one is named '{escape(member.name)}', an earlier one {alike}", name=member.name)
+            notes.add("SL202", f"two members: one is named '{escape(member.name)}', an earlier one {alike}", name=member.name, level=level)
     return by_name
