@@ -191,6 +191,7 @@ def _held(target: Path, timeout: float, where: str) -> Iterator[None]:
         yield
     finally:
         # Removed while it is held: one who waits for the old file notices that it has no name any more, and starts over.
+        # That takes a filelock that looks (3.21.2) and that does not remove the next holder's file in turn (3.29.5).
         with contextlib.suppress(OSError):
             guard.unlink()
         lock.release()
