@@ -37,7 +37,7 @@ def matches(patterns: Sequence[str], relative: str) -> bool:
 
 
 def files_below(top: str | os.PathLike[str], *, include: Sequence[str] = (), exclude: Sequence[str] = ()) -> Iterator[Found]:
-    """Yield every file below a directory, sorted by path; dot-files and dot-directories too.
+    """Yield every file below a directory, dot-files and dot-directories too: by name, a directory's files before its directories.
 
     Args:
         top: The directory. When it is a link itself, it is followed: somebody named it.
@@ -56,7 +56,6 @@ def files_below(top: str | os.PathLike[str], *, include: Sequence[str] = (), exc
         except OSError as error:
             yield Found(_joined(root, below.rstrip("/")), below.rstrip("/"), problem=f"the directory cannot be listed: {error.strerror}")
             continue
-        # Directories are walked where they stand among the files, so that the order is that of the paths.
         later: list[str] = []
         for entry in listed:
             relative = below + entry.name

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
+from safeload.findings import Level
 from safeload.formats.base import Contents, Format, StreamPart
 from safeload.formats.pickle_file import PickleFile
 from safeload.formats.safetensors_file import SafetensorsFile
@@ -35,7 +36,10 @@ def read(source: Source, reading: Reading | None = None) -> Contents | None:
         return None
     contents = reader.read(source, reading or Reading())
     if not reader.name.startswith(("torch-zip", "torchscript", "zip")) and trailing_zip(source):
-        contents.findings.append(finding("SL213", f"the file is {reader.name} from its front and a ZIP archive from its end"))
+        # An archive inside the last value of a stream is data; one behind the format's own end is a second face.
+        level = Level.NOTE if contents.end == source.size else None
+        message = f"the file is {reader.name} from its front and a ZIP archive from its end"
+        contents.findings.append(finding("SL213", message, level=level))
     return contents
 
 

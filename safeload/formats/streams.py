@@ -14,8 +14,9 @@ __all__ = ["looks_like_pickle", "walk_behind", "walk_growing"]
 
 _MANY: Final = 1_000
 _PROBE: Final = Limits(opcodes=100_000, calls=10_000)
-# Opcodes by which a stream without PROTO can begin: protocols 0 and 1, and headless streams of later ones.
-_FIRST: Final = frozenset(OPCODES) - {0x2E, 0x30, 0x31, 0x52, 0x61, 0x62, 0x65, 0x73, 0x74, 0x75, 0x81, 0x92, 0x93, 0x94}
+# Opcodes by which a stream without PROTO can begin: protocols 0 and 1, and headless streams of later ones. Not PERSID: without
+# somebody to understand it an unpickler stops there, and "PK" would be one.
+_FIRST: Final = frozenset(OPCODES) - {0x2E, 0x50, 0x30, 0x31, 0x52, 0x61, 0x62, 0x65, 0x73, 0x74, 0x75, 0x81, 0x92, 0x93, 0x94}
 
 
 def looks_like_pickle(data: memoryview, size: int | None = None) -> bool:

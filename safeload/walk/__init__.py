@@ -97,7 +97,7 @@ class Walk:
     @property
     def has_calls(self) -> bool:
         """Whether anything that is not modelled would have been called."""
-        return bool(self.walker.events)
+        return any(event[0] != "PERSID" for event in self.walker.events)
 
     @property
     def needs_build(self) -> bool:
