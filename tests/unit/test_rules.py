@@ -31,14 +31,14 @@ def test_the_page_says_what_the_rule_says(rule: Rule) -> None:
     text = page(rule.id)
     assert text.splitlines()[0] == f"# {rule.id}: {rule.name}"
     assert text.splitlines()[2] == f"Level: {rule.level}. {rule.summary[0].upper()}{rule.summary[1:]}."
-    assert re.findall(r"^## (.*)$", text, re.M) == SECTIONS
+    assert re.findall(r"^## (.*)$", text, re.MULTILINE) == SECTIONS
     assert 15 <= len(text.splitlines()) <= 40
 
 
 @pytest.mark.parametrize("rule", RULES)
 def test_the_example_is_a_line_that_the_tool_could_print(rule: str) -> None:
     """The line has the rule's id, one of the levels, and a place."""
-    found = re.search(r"^## Example\n\n```text\n(.*)\n```$", page(rule), re.M | re.S)
+    found = re.search(r"^## Example\n\n```text\n(.*)\n```$", page(rule), re.MULTILINE | re.DOTALL)
     assert found is not None
     level, shown, rest = found[1].split(maxsplit=2)
     assert level in list(Level)
@@ -55,7 +55,7 @@ def test_there_is_no_page_without_a_rule() -> None:
 
 def test_the_index_lists_every_rule_as_it_is() -> None:
     """The table is written by hand, so that it reads well in a repository browser, and held to the rules here."""
-    rows = re.findall(r"^\| \[.*$", (PAGES / "README.md").read_text("utf-8"), re.M)
+    rows = re.findall(r"^\| \[.*$", (PAGES / "README.md").read_text("utf-8"), re.MULTILINE)
     assert rows == [f"| [{rule.id}]({rule.id}.md) | {rule.name} | {rule.level} | {rule.summary} |" for _, rule in sorted(RULES.items())]
 
 
