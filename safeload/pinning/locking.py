@@ -1,0 +1,371 @@
+"""`lock`: add or renew pins. What would be refused is not pinned, unless somebody grants its globals or insists."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Final, Literal
+
+from safeload.context import Context
+from safeload.directory import files_below
+from safeload.errors import ArgumentError, PolicyError, UsageError
+from safeload.findings import Finding, Outcome, Report, escape
+from safeload.lockfile import LOCK_NAME, LockedFile, Lockfile, Model, find, locate, lock_relative, own_names, read, update
+from safeload.pinning.looking import Progress, Seen, look
+from safeload.policy import Policy, decide, denied_reason
+from safeload.trust.digest import Digest
+
+__all__ = ["LockEntry", "LockResult", "lock"]
+
+Action = Literal["added", "renewed", "unchanged", "removed", "missing", "refused", "skipped", "error"]
+_ENVIRONMENT: Final = "SAFELOAD_LOCK"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LockEntry:
+    """What became of one file.
+
+    Attributes:
+        path: As the lock calls it: relative to the lockfile, with "/".
+        model: The model that it belongs to, or "".
+        action: added, renewed, unchanged, removed; missing: pinned and no longer there, its pin is kept; refused: it would
+            not load, so it was not pinned (an old pin is kept); skipped: no model, and not asked for by name; error: no verdict.
+        before: Its pin until now, or None.
+        after: Its pin from now on, or None.
+        reasons: Why, one line each.
+        findings: What was seen in it.
+    """
+
+    path: str
+    model: str
+    action: Action
+    before: LockedFile | None = None
+    after: LockedFile | None = None
+    reasons: tuple[str, ...] = ()
+    findings: tuple[Finding, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LockResult:
+    """What `lock` did, or with `check` would do.
+
+    Attributes:
+        lockfile: Where the lock lies, absolute.
+        entries: By path.
+        check: Whether nothing was to be written.
+    """
+
+    lockfile: Path
+    entries: tuple[LockEntry, ...]
+    check: bool = False
+
+    @property
+    def differs(self) -> tuple[LockEntry, ...]:
+        """Everything that is not as the lock had it."""
+        return tuple(entry for entry in self.entries if entry.action not in ("unchanged", "skipped"))
+
+    @property
+    def outcome(self) -> Outcome:
+        """Allowed when all is pinned (with `check`: was pinned), refused when something is not, error when no verdict was possible."""
+        actions = {entry.action for entry in self.entries}
+        if "error" in actions:
+            return Outcome.ERROR
+        if actions & {"refused", "missing"} or (self.check and self.differs):
+            return Outcome.REFUSED
+        return Outcome.ALLOWED
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Wish:
+    """One file that is to be pinned.
+
+    Attributes:
+        path: On the disk.
+        relative: In the lock.
+        model: The model it goes to when no pin covers it yet; None: chosen by its name.
+        named: Somebody named this very file.
+        all: Every file of the directory is to be pinned, models or not.
+    """
+
+    path: str
+    relative: str
+    model: str | None
+    named: bool = False
+    all: bool = False
+    problem: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Plan:
+    """What one call of `lock` is about, before any file was read."""
+
+    wishes: tuple[_Wish, ...]
+    complete: frozenset[str]
+
+
+def lock(
+    *paths: str | os.PathLike[str],
+    lock: str | os.PathLike[str] | None = None,
+    check: bool = False,
+    policy: Any = None,
+    name: str | None = None,
+    complete: bool = False,
+    force: bool = False,
+    allow_globals: Sequence[str] = (),
+    prune: bool = False,
+    progress: Progress | None = None,
+) -> LockResult:
+    """Pin files: add them to the lockfile in force, or renew their pins.
+
+    Args:
+        *paths: Files and directories; none: every pin there is. A directory becomes one model.
+        lock: The lockfile, which need not exist; None: the one in force, or `safeload.lock` in the working directory.
+        check: Write nothing; the result says what would be done.
+        policy: As for `safeload.load`.
+        name: The model that new files go to; by default a file's path without its ending, or a directory's path.
+        complete: The directory's model is complete: all its files are pinned, and no other may lie there.
+        force: Pin what would be refused, and what no reader claims.
+        allow_globals: Granted to the bytes of the files that name them, and to no others.
+        prune: Drop pins of files that are no longer there.
+        progress: Told about every chunk that was hashed.
+
+    Returns:
+        What became of every file. Nothing is written when nothing changed.
+
+    Raises:
+        LockfileError, PolicyError: what is in force is not valid, or the lockfile could not be written.
+        UsageError: a path lies outside the lockfile's directory, or the arguments contradict each other.
+        FileNotFoundError: a path that was named does not exist.
+    """
+    for granted in allow_globals:
+        if reason := denied_reason(granted):
+            raise PolicyError(f"'{escape(granted, 100)}' can never be granted: {reason}")
+    where = _lock_to_write(lock, exists=not paths)
+    held = Context.of(policy, False).policy
+    old = read(where) if os.path.lexists(where) else Lockfile()
+    plan = _plan(paths, where, old, name=name, complete=complete)
+    seen = {wish.relative: look(wish.path, wish.relative, progress) for wish in plan.wishes if wish.problem is None}
+    request = _Request(plan=plan, seen=seen, policy=held, force=force, granted=frozenset(allow_globals), prune=prune)
+    _, entries = request.apply(old)
+    if check:
+        return LockResult(lockfile=where, entries=entries, check=True)
+
+    def change(now: Lockfile) -> Lockfile:
+        nonlocal entries
+        new, entries = request.apply(now)
+        return new
+
+    if os.path.lexists(where) or any(entry.after is not None for entry in entries):
+        update(where, change)
+    return LockResult(lockfile=where, entries=entries)
+
+
+def _lock_to_write(argument: str | os.PathLike[str] | None, *, exists: bool) -> Path:
+    """The lockfile that is to be changed: named, in force, or new in the working directory."""
+    named = os.fspath(argument) if argument is not None else os.environ.get(_ENVIRONMENT)
+    # A lockfile that is named need not exist: it is made, in that place.
+    path = Path(named).absolute() if named else find(argument=argument) or Path.cwd() / LOCK_NAME
+    if exists and not os.path.lexists(path):
+        raise UsageError("no lockfile is in force, so there is nothing to renew", hint="name the files to pin: safeload lock PATH")
+    return path
+
+
+def _plan(paths: Sequence[str | os.PathLike[str]], where: Path, old: Lockfile, *, name: str | None, complete: bool) -> _Plan:
+    if not paths:
+        if name is not None or complete:
+            raise UsageError("name and complete say something about paths, and none was given")
+        return _plan_all(where, old)
+    wishes: dict[str, _Wish] = {}
+    whole: set[str] = set()
+    for given in paths:
+        if not isinstance(given, (str, os.PathLike)):
+            raise ArgumentError(f"a path is needed, not {escape(type(given).__name__)}")
+        path = os.fspath(given)
+        if Path(path).is_dir():
+            model = name or _directory_name(where, path)
+            known = old.model(model)
+            everything = complete or (known is not None and known.complete)
+            if everything:
+                whole.add(model)
+            for wish in _below(path, where, model, everything=everything):
+                wishes.setdefault(wish.relative, wish)
+        elif complete:
+            raise UsageError("only a directory can be complete", where=escape(path, 1000))
+        else:
+            Path(path).stat()
+            relative = lock_relative(where, path)
+            wishes[relative] = _Wish(path=path, relative=relative, model=name, named=True)
+    return _Plan(wishes=tuple(wishes.values()), complete=frozenset(whole))
+
+
+def _plan_all(where: Path, old: Lockfile) -> _Plan:
+    """Every pin, and what lies unlocked in the directories of complete models."""
+    wishes: dict[str, _Wish] = {}
+    for model in old.models:
+        for file in model.files:
+            path = os.fspath(locate(where, file.path))
+            wishes[file.path] = _Wish(path=path, relative=file.path, model=model.name, named=True, all=True)
+        folder = locate(where, model.directory)
+        if model.complete and folder.is_dir():
+            for wish in _below(os.fspath(folder), where, model.name, everything=True):
+                if wish.relative not in old.paths:
+                    wishes.setdefault(wish.relative, wish)
+    return _Plan(wishes=tuple(wishes.values()), complete=frozenset(m.name for m in old.models if m.complete))
+
+
+def _directory_name(where: Path, path: str) -> str:
+    folder = where.parent
+    if os.path.realpath(path) == os.path.realpath(folder):
+        return folder.name or "model"
+    return lock_relative(where, path)
+
+
+def _below(path: str, where: Path, model: str, *, everything: bool) -> Iterable[_Wish]:
+    guard, spare = own_names(where.name)
+    for found in files_below(path):
+        base = Path(found.path).name
+        beside = os.path.realpath(Path(found.path).parent) == os.path.realpath(where.parent)
+        if beside and (base in (where.name, guard) or base.startswith(spare)):
+            continue
+        if found.skipped is not None:
+            continue
+        relative = lock_relative(where, found.path)
+        yield _Wish(path=found.path, relative=relative, model=model, all=everything, problem=found.problem)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Request:
+    """Everything that is known once the files were read: applied to the lock as it is when it is written."""
+
+    plan: _Plan
+    seen: dict[str, Seen]
+    policy: Policy
+    force: bool
+    granted: frozenset[str]
+    prune: bool
+
+    def apply(self, now: Lockfile) -> tuple[Lockfile, tuple[LockEntry, ...]]:
+        """Return the new lock, and what became of every file."""
+        names = _Names(now)
+        entries = []
+        for wish in self.plan.wishes:
+            known = now.file(wish.relative)
+            model = known[0].name if known is not None else names.model_for(wish)
+            entries.append(self._entry(wish, model, known[1] if known is not None else None))
+        new = now
+        for entry in entries:
+            if entry.action in ("added", "renewed", "removed"):
+                new = _with_file(new, entry)
+        for name in self.plan.complete:
+            made = new.model(name)
+            if made is not None and not made.complete:
+                new = new.with_model(replace(made, complete=True))
+        return replace(new, created_by=_created_by()) if new != now else now, tuple(sorted(entries, key=lambda entry: entry.path))
+
+    def _entry(self, wish: _Wish, model: str, before: LockedFile | None) -> LockEntry:
+        seen = self.seen.get(wish.relative)
+        made = LockEntry(path=wish.relative, model=model, action="error", before=before, after=before)
+        if seen is None or seen.problem is not None:
+            return replace(made, reasons=((seen.problem if seen is not None else None) or wish.problem or "",))
+        if seen.report is None:
+            if self.prune and before is not None:
+                return replace(made, action="removed", after=None, reasons=("the file is not there",))
+            return replace(made, action="missing", reasons=("the file is not there",))
+        report = seen.report
+        if report.sha256 is None or report.size is None:
+            return replace(made, reasons=(report.error or "it could not be hashed",))
+        return self._judged(wish, made, report, report.sha256, report.size)
+
+    def _judged(self, wish: _Wish, made: LockEntry, report: Report, sha256: str, size: int) -> LockEntry:
+        before = made.before
+        if report.format == "unknown":
+            return self._no_model(wish, made, report, sha256, size)
+        asked = frozenset(report.globals)
+        grants = self.granted & asked
+        if before is not None and before.sha256 == sha256:
+            grants |= frozenset(before.allow_globals)
+        decision = decide(report, self.policy.for_model(made.model), pin_grants=grants, pinned=True)
+        made = replace(made, reasons=decision.reasons, findings=report.findings)
+        if decision.outcome is not Outcome.ALLOWED and not self.force:
+            # The bytes that are pinned already stay pinned: what changed is the policy, and that is asked at every load.
+            action: Action = "error" if decision.outcome is Outcome.ERROR else "refused"
+            return replace(made, action=action)
+        after = LockedFile(
+            path=wish.relative, size=size, sha256=sha256, sha256_tree=report.sha256_tree, format=report.format, globals=report.globals,
+            allow_globals=tuple(grants), converted=before.converted if before is not None and before.sha256 == sha256 else None,
+        )  # fmt: skip
+        return _settled(made, after)
+
+    def _no_model(self, wish: _Wish, made: LockEntry, report: Report, sha256: str, size: int) -> LockEntry:
+        """A file that no reader claims: pinned where all files are, or where somebody insists."""
+        why = report.error or "no reader claims the file"
+        was_data = made.before is not None and made.before.format is None
+        if not (wish.all and (was_data or made.before is None)) and not self.force:
+            return replace(made, action="error" if wish.named else "skipped", reasons=(why,), findings=report.findings)
+        after = LockedFile(path=wish.relative, size=size, sha256=sha256, sha256_tree=report.sha256_tree)
+        return _settled(made, after)
+
+
+def _settled(made: LockEntry, after: LockedFile) -> LockEntry:
+    if made.before == after:
+        return replace(made, action="unchanged", after=after, reasons=())
+    if made.before is None:
+        return replace(made, action="added", after=after)
+    return replace(made, action="renewed", after=after, reasons=(*_changes(made.before, after), *made.reasons))
+
+
+def _changes(before: LockedFile, after: LockedFile) -> tuple[str, ...]:
+    """What is new in a pin, for people who review it."""
+    lines = []
+    if before.sha256 != after.sha256:
+        lines.append(f"{Digest('sha256', before.sha256)} became {Digest('sha256', after.sha256)}")
+        lines += [f"the grant of {escape(name)} was for the old bytes" for name in before.allow_globals if name not in after.allow_globals]
+    if before.size != after.size:
+        lines.append(f"{before.size} bytes became {after.size}")
+    if before.format != after.format:
+        lines.append(f"format {before.format} became {after.format}")
+    fresh = [name for name in after.globals or () if name not in (before.globals or ())]
+    lines += [f"names {escape(name)} now" for name in fresh if before.globals is not None]
+    lines += [f"grants {escape(name)} now" for name in after.allow_globals if name not in before.allow_globals]
+    return tuple(lines)
+
+
+def _with_file(held: Lockfile, entry: LockEntry) -> Lockfile:
+    """Return the lock with one pin put in, replaced or taken out; a model without files goes."""
+    model = held.model(entry.model)
+    others = tuple(file for file in model.files if file.path != entry.path) if model is not None else ()
+    files = (*others, entry.after) if entry.after is not None else others
+    if not files:
+        return replace(held, models=tuple(other for other in held.models if other.name != entry.model))
+    return held.with_model(replace(model, files=files) if model is not None else Model(name=entry.model, files=files))
+
+
+class _Names:
+    """Chooses the model for files that no pin covers yet."""
+
+    def __init__(self, held: Lockfile) -> None:
+        self._taken = {model.name for model in held.models}
+        self._complete = [model for model in held.models if model.complete]
+
+    def model_for(self, wish: _Wish) -> str:
+        """The model that was asked for; the complete one whose directory it lies in; else a new one, called as the file."""
+        if wish.model is not None:
+            return wish.model
+        around = [model for model in self._complete if wish.relative.startswith(f"{model.directory}/") or not model.directory]
+        if around:
+            return max(around, key=lambda model: len(model.directory)).name
+        stem, dot, _ = wish.relative.rpartition(".")
+        short = stem if dot and stem and not stem.endswith("/") else wish.relative
+        name = short if short not in self._taken else wish.relative
+        if name in self._taken:
+            raise UsageError(f"a model is named '{escape(name)}' already", hint="choose another with --name")
+        self._taken.add(name)
+        return name
+
+
+def _created_by() -> str:
+    from safeload import __version__
+
+    return f"safeload {__version__}"
