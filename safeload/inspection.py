@@ -135,9 +135,9 @@ def _tensors(contents: Contents) -> Iterator[TensorInfo]:
 
 
 def _is_leaf(value: Any) -> bool:
-    return (
-        is_spec(value) or isinstance(value, StorageSpec) or (isinstance(value, Call) and value.kind in (kinds.NPARRAY, kinds.EMPTY_TENSOR))
-    )
+    if isinstance(value, Call):
+        return value.kind in (kinds.TENSOR, kinds.NPARRAY, kinds.EMPTY_TENSOR)
+    return isinstance(value, (TensorSpec, StorageSpec))
 
 
 def _dense(name: str, spec: TensorSpec, kind: str = "tensor", *, requires_grad: bool = False) -> TensorInfo:
