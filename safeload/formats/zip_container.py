@@ -192,8 +192,11 @@ class _Layout:
             start = entry.offset
             if start != position or (before is not None and before.flags & FLAG_DESCRIPTOR):
                 self._between(before, position, start, entry)
-            region, stop = self._member(entry)
-            regions[index] = region
+            if start < position:
+                # Not looked at again: extra data of a million overlapping headers would be read a million times.
+                regions[index] = self._nowhere(entry, "it overlaps another member")
+                continue
+            regions[index], stop = self._member(entry)
             if stop >= position:
                 position, before = stop, entry
         if self.end.offset != position or (before is not None and before.flags & FLAG_DESCRIPTOR):
@@ -312,7 +315,6 @@ class _Layout:
                 self.notes.add("SL201", f"a local header at byte {start}, in front of the archive", offset=max(start, 0))
             else:
                 self.notes.add("SL204", f"begins at byte {start}, and '{escape(before.name)}' ends at {position}", name=entry.name)
-                entry.problem = entry.problem or "it overlaps another member"
             return
         used = self._descriptor(before, position, gap) if before is not None and before.flags & FLAG_DESCRIPTOR else 0
         if gap > used:

@@ -7,7 +7,9 @@ import io
 import os
 import random
 import shutil
+import struct
 import subprocess
+import tracemalloc
 import zipfile
 import zlib
 from pathlib import Path
@@ -28,7 +30,7 @@ from safeload.formats.zip_container import (
     trailing_zip,
 )
 from safeload.source import Limits, Source
-from tests.forge_zip import Part, deflate, extra, forge, local_header, torch_zip, zip64
+from tests.forge_zip import Part, central_entry, deflate, extra, forge, local_header, torch_zip, zip64
 
 LIMITS = Limits()
 TEXT = b"The quick brown fox jumps over the lazy dog. " * 20
@@ -475,6 +477,27 @@ def test_overlapping_members_are_read_once() -> None:
     assert [member.problem is None for member in archive.members] == [True, False, False, False]
     with pytest.raises(MalformedError, match="overlaps"):
         read_member(source, archive.members[1], LIMITS)
+
+
+def test_overlapping_headers_are_not_read_again_and_again(tmp_path: Path) -> None:
+    """Each claims 64 KiB of extra data that covers the headers behind it; memory must stay near the size of the file."""
+    count = 20_000
+    parts = [Part(f"{number:05}", local={"extras": 65_000}) for number in range(count)]
+    body = b"".join(local_header(part) for part in parts) + bytes(66_000)
+    entries = b"".join(central_entry(part, 35 * number) for number, part in enumerate(parts))
+    end = struct.pack("<4s4H2LH", b"PK\5\6", 0, 0, count, count, len(entries), len(body), 0)
+    path = tmp_path / "x.zip"
+    path.write_bytes(body + entries + end)
+    tracemalloc.start()
+    try:
+        with Source.open(path) as source:
+            archive = read_archive(source, LIMITS)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert "SL204" in bad(archive)
+    assert sum(member.problem is None for member in archive.members) == 11
+    assert peak < 40_000_000
 
 
 @pytest.mark.parametrize("method", [0, 8])
