@@ -17,7 +17,8 @@ from safeload.findings import escape
 from safeload.program import Call, Global, Inert, StorageSpec, TensorSpec
 from safeload.walk import kinds as k
 from safeload.walk import machine, values
-from safeload.walk.signatures import BUILD_STATE, STORAGE_DTYPES, TENSOR_DTYPES, Modelled, Signature
+from safeload.walk.array_model import ArrayAnswers
+from safeload.walk.signatures import BUILD_STATE, TENSOR_DTYPES, Modelled, Signature
 from safeload.walk.strided import check_strided
 
 if TYPE_CHECKING:
@@ -39,12 +40,12 @@ _TYPE_KINDS: Final[dict[type, int]] = {
 }  # fmt: skip
 
 _MAPPINGS: Final = (collections.OrderedDict, collections.Counter, collections.defaultdict)
-_REBUILDS: Final = "torch._utils._rebuild_"
 
 Handler = Callable[["Model", tuple[Any, ...], int], Any]
+Setter = Callable[["Model", Any, Any, int], Any]
 
 
-class Model:
+class Model(ArrayAnswers):
     """Answers what the machine cannot: globals, calls, state, persistent ids.
 
     Args:
@@ -55,6 +56,7 @@ class Model:
     """
 
     handlers: ClassVar[dict[str, Handler]] = {}
+    setters: ClassVar[dict[int, Setter]] = {}
 
     def __init__(
         self, walk: Walk, *, unknown: Unknown = "refuse", persistent: Persistent | None = None, grants: Mapping[str, Any] | None = None
@@ -186,25 +188,48 @@ class Model:
         """BUILD of a modelled object that is not plain data."""
         if type(target) is uuid.UUID:
             return values.set_uuid(target, state)
-        if isinstance(target, TensorSpec) or (isinstance(target, Call) and target.kind in (k.TENSOR, k.EMPTY_TENSOR)):
+        kind = self.kind_of(target)
+        if kind in (k.TENSOR, k.EMPTY_TENSOR):
             return self.legacy_state(target, state, at)
-        if isinstance(target, Call):
-            if target.state is not None:
-                self.malformed("state is given twice", at)
+        setter = self.setters.get(kind)
+        if setter is not None:
+            return setter(self, target, state, at)
+        if isinstance(target, Call) and target.state is None:
             target.state = state
             return target
-        self.malformed(f"BUILD of a {type(target).__name__}", at, "SL105")
+        self.malformed(f"BUILD of a {type(target).__name__}, or state given twice", at, "SL105")
 
     def legacy_state(self, target: Any, state: tuple[Any, ...], at: int) -> Any:
-        """Tensors of the oldest releases: an empty one is made, then told its storage, offset, size and stride."""
-        if len(state) == 4 and isinstance(state[0], StorageSpec) and isinstance(target, Call):
+        """Tensors of old releases: an empty one is told its storage, offset, size and stride; a Parameter its flags."""
+        name = self.empty_of(target)
+        if name is not None and len(state) == 4 and self.kind_of(state[0]) == k.STORAGE:
             storage, offset, size, stride = state
-            name = target.global_name
-            dtype = TENSOR_DTYPES.get(name, storage.dtype) if name != "torch.Tensor" else storage.dtype
-            spec = self.strided(storage, offset, size, stride, dtype, name)
-            target.global_name, target.args, target.kind = "torch._utils._rebuild_tensor", (spec,), k.TENSOR
-            return target
+            dtype = self.storage_of(storage).dtype if name == "torch.Tensor" else TENSOR_DTYPES[name]
+            return self.fill_tensor(target, self.strided(storage, offset, size, stride, dtype, name))
+        flags = (state[3], state[4], state[2]) if len(state) == 5 else state
+        if len(flags) == 3 and self.is_parameter(target) and type(flags[0]) is bool and type(flags[1]) is bool and not flags[2]:
+            data = state[0] if len(state) == 5 else None
+            if data is None or self.kind_of(data) == k.TENSOR:
+                return self.fill_parameter(target, data, requires_grad=flags[0])
         self.malformed("a tensor's state that is not (storage, offset, size, stride)", at, "SL105")
+
+    def empty_of(self, target: Any) -> str | None:
+        """The class name of an empty tensor that waits for its storage, else None."""
+        return target.global_name if isinstance(target, Call) and target.kind == k.EMPTY_TENSOR else None
+
+    def fill_tensor(self, target: Any, tensor: Any) -> Any:
+        """Let an empty tensor be `tensor`; it stays the same object, because the memo holds it."""
+        target.global_name, target.args, target.kind = "torch._utils._rebuild_tensor", (tensor,), k.TENSOR
+        return target
+
+    def is_parameter(self, target: Any) -> bool:
+        """Whether a tensor value is a Parameter."""
+        return isinstance(target, Call) and target.global_name == "torch.nn.parameter.Parameter"
+
+    def fill_parameter(self, target: Any, data: Any, *, requires_grad: bool) -> Any:
+        """Give an old Parameter its flag, and its data where they come late."""
+        target.args = (target.args[0] if data is None else data, requires_grad)
+        return target
 
     def extend(self, target: Any, items: list[Any], name: str, at: int) -> None:
         """APPEND(S) and ADDITEMS on what is not exactly a list or a set."""
@@ -286,6 +311,18 @@ class Model:
             return value
         raise MalformedError("not a storage of this file").under("SL303")
 
+    def make_subclass(self, base: Any, kind: Any, state: Any, at: int) -> Any:
+        """A tensor of a class that policy allows; only a build that may import has any."""
+        raise RefusedError("classes that policy allows are built by safeload.load only", where=f"@{at}").under("SL103")
+
+    def is_granted_class(self, value: Any) -> bool:
+        """Whether `value` is a global that policy allows."""
+        return id(value) in self._granted
+
+    def inert(self, op: str, callee: Any, args: Any, at: int) -> Inert:
+        """The node for a call that is not made; refused unless inert nodes were asked for."""
+        return self._inert_call(op, callee, self._known.get(id(callee)), args, {}, at)
+
     def strided(
         self,
         storage: Any,
@@ -326,149 +363,6 @@ class Model:
         return name.removeprefix("torch.")
 
 
-def no_hooks(hooks: Any) -> None:
-    """Backward hooks would be called by autograd: only none are accepted."""
-    if hooks:
-        raise MalformedError("a tensor carries backward hooks").under("SL303")
-
-
-# ---- handlers: torch
-
-
-def _flags(more: Any) -> tuple[bool, bool]:
-    if not more:
-        return False, False
-    if set(more) - {"conj", "neg"} or not all(type(value) is bool for value in more.values()):
-        raise MalformedError("tensor metadata other than conj and neg").under("SL303")
-    return more.get("conj", False), more.get("neg", False)
-
-
-def _rebuild_tensor(model: Model, args: tuple[Any, ...], at: int) -> Any:
-    dtype = model.storage_of(args[0]).dtype
-    return model.strided(*args, dtype, "torch._utils._rebuild_tensor")
-
-
-def _rebuild_tensor_v2(model: Model, args: tuple[Any, ...], at: int) -> Any:
-    storage, offset, size, stride, requires_grad, hooks, *more = args
-    no_hooks(hooks)
-    conj, neg = _flags(more[0] if more else None)
-    name = "torch._utils._rebuild_tensor_v2"
-    dtype = model.storage_of(storage).dtype
-    return model.strided(storage, offset, size, stride, dtype, name, requires_grad=requires_grad, conj=conj, neg=neg)
-
-
-def _rebuild_tensor_v3(model: Model, args: tuple[Any, ...], at: int) -> Any:
-    storage, offset, size, stride, requires_grad, hooks, dtype, *more = args
-    no_hooks(hooks)
-    conj, neg = _flags(more[0] if more else None)
-    name = "torch._utils._rebuild_tensor_v3"
-    return model.strided(storage, offset, size, stride, model.dtype_of(dtype), name, requires_grad=requires_grad, conj=conj, neg=neg)
-
-
-def _rebuild_parameter(model: Model, args: tuple[Any, ...], at: int) -> Any:
-    data, requires_grad, hooks, *state = args
-    no_hooks(hooks)
-    if state:
-        attributes = values.check_attributes(state[0])
-        return model.make("torch._utils._rebuild_parameter_with_state", (data, requires_grad, attributes), k.TENSOR)
-    return model.make("torch._utils._rebuild_parameter", (data, requires_grad), k.TENSOR)
-
-
-def _rebuild_qtensor(model: Model, args: tuple[Any, ...], at: int) -> Any:
-    storage, offset, size, stride, quantizer, requires_grad, hooks = args
-    no_hooks(hooks)
-    spec = model.storage_of(storage)
-    shape, strides = check_strided(spec, offset, size, stride, spec.dtype)
-    scheme = model.name_of(quantizer[0]) if quantizer else None
-    if not spec.dtype.startswith(("qint", "quint")):
-        raise MalformedError(f"a quantised tensor over {spec.dtype}").under("SL303")
-    if scheme == "torch.per_tensor_affine":
-        if len(quantizer) != 3 or type(quantizer[1]) not in (float, int) or type(quantizer[2]) is not int:
-            raise MalformedError("a per-tensor quantiser is not (scheme, scale, zero point)").under("SL303")
-    elif scheme in ("torch.per_channel_affine", "torch.per_channel_affine_float_qparams"):
-        if len(quantizer) != 4 or type(quantizer[3]) is not int or not 0 <= quantizer[3] < len(shape):
-            raise MalformedError("a per-channel quantiser names an axis that the tensor does not have").under("SL303")
-        for part in quantizer[1:3]:
-            _channels(model, part, shape[quantizer[3]])
-    else:
-        raise MalformedError(f"quantisation scheme {escape(str(scheme))}").under("SL303")
-    dense = TensorSpec(spec, spec.dtype, shape, strides, offset, requires_grad, False, False, "torch._utils._rebuild_qtensor")
-    return model.make("torch._utils._rebuild_qtensor", (dense, quantizer), k.TENSOR)
-
-
-def _channels(model: Model, part: Any, expected: int) -> None:
-    if type(part) is list:
-        count, plain = len(part), all(type(item) in (int, float) for item in part)
-    else:
-        count, plain = model.numel_of(part), True
-    if count != expected or not plain:
-        raise MalformedError(f"{count} quantiser parameters for {expected} channels").under("SL303")
-
-
-def _rebuild_sparse(model: Model, args: tuple[Any, ...], at: int) -> Any:
-    layout, data = args
-    name = model.layout_of(layout)
-    wanted = {"torch.sparse_coo": (3, 4)}.get(name, (4,))
-    if name not in values.SPARSE_LAYOUTS or len(data) not in wanted:
-        raise MalformedError(f"a sparse tensor of layout {escape(name)} with {len(data)} parts").under("SL303")
-    tensors = data[: 2 if name == "torch.sparse_coo" else 3]
-    if any(model.kind_of(part) != k.TENSOR for part in tensors):
-        raise MalformedError("a sparse tensor whose parts are no tensors").under("SL303")
-    shape = values.check_sizes(data[len(tensors)])
-    if len(data) > len(tensors) + 1 and type(data[-1]) not in (bool, type(None)):
-        raise MalformedError("a sparse tensor's coalesced flag is no boolean").under("SL303")
-    return model.make("torch._utils._rebuild_sparse_tensor", (layout, (*tensors, shape, *data[len(tensors) + 1 :])), k.TENSOR)
-
-
-def _rebuild_meta(model: Model, args: tuple[Any, ...], at: int) -> Any:
-    dtype, size, stride, requires_grad = args
-    shape, strides = values.check_sizes(size), values.check_sizes(stride)
-    if len(shape) != len(strides):
-        raise MalformedError(f"{len(shape)} sizes and {len(strides)} strides").under("SL303")
-    model.dtype_of(dtype)
-    return model.make("torch._utils._rebuild_meta_tensor_no_storage", (dtype, shape, strides, requires_grad), k.TENSOR)
-
-
-def _as_is(name: str, kind: int) -> Handler:
-    return lambda model, args, at: model.make(name, args, kind)
-
-
-def _rebuild_from_type(model: Model, args: tuple[Any, ...], at: int) -> Any:
-    function, new_type, inner, state = args
-    name, kind = model.name_of(function), model.name_of(new_type)
-    if name is None or not name.startswith(_REBUILDS) or kind not in values.TENSOR_TYPES:
-        raise MalformedError(f"a tensor of type {escape(str(kind))} from {escape(str(name))}").under("SL104")
-    base = model.call("REDUCE", function, inner, at)
-    return model.make("torch._tensor._rebuild_from_type_v2", (base, new_type, values.check_attributes(state)), k.TENSOR)
-
-
-def _empty_tensor(name: str) -> Handler:
-    return lambda model, args, at: model.make(name, (), k.EMPTY_TENSOR)
-
-
-def _torch_handlers() -> dict[str, Handler]:
-    table: dict[str, Handler] = {
-        "_rebuild_tensor": _rebuild_tensor, "_rebuild_tensor_v2": _rebuild_tensor_v2, "_rebuild_tensor_v3": _rebuild_tensor_v3,
-        "_rebuild_parameter": _rebuild_parameter, "_rebuild_parameter_with_state": _rebuild_parameter,
-        "_rebuild_qtensor": _rebuild_qtensor, "_rebuild_sparse_tensor": _rebuild_sparse,
-        "_rebuild_meta_tensor_no_storage": _rebuild_meta,
-    }  # fmt: skip
-    for name in ("nested_tensor", "device_tensor_from_cpu_tensor", "device_tensor_from_numpy", "xla_tensor"):
-        table[f"_rebuild_{name}"] = _as_is(f"torch._utils._rebuild_{name}", k.TENSOR)
-    handlers = {f"torch._utils.{name}": handler for name, handler in table.items()}
-    for module in ("torch._tensor", "torch.tensor"):
-        handlers[f"{module}._rebuild_from_type_v2"] = handlers[f"{module}._rebuild_from_type"] = _rebuild_from_type
-    handlers["torch.nn.parameter.Parameter"] = _as_is("torch.nn.parameter.Parameter", k.TENSOR)
-    handlers["torch.Size"] = lambda model, args, at: model.make("torch.Size", (values.check_sizes(args[0] if args else ()),), k.SIZE)
-    handlers["torch.device"] = lambda model, args, at: model.make("torch.device", values.check_device(args), k.DEVICE)
-    handlers["torch.serialization._get_layout"] = lambda model, args, at: model.make(
-        "torch.serialization._get_layout", (values.check_layout(args[0]),), k.LAYOUT
-    )
-    for name in TENSOR_DTYPES:
-        handlers[name] = _empty_tensor(name)
-    return handlers
-
-
 def build(walk: Walk, model: Model) -> Any:
     """Build the object of a finished walk.
 
@@ -486,17 +380,18 @@ def build(walk: Walk, model: Model) -> Any:
         raise MalformedError(f"a key that cannot be hashed: {escape(str(error))}").under("SL303") from error
 
 
-def storage_dtype(model: Model, value: Any) -> tuple[str, bool]:
-    """(torch's name of the element type, whether it is typed) for a storage class named by a persistent id."""
-    name = model.name_of(value)
-    if name is None or name not in STORAGE_DTYPES:
-        raise MalformedError(f"a persistent id that names {escape(str(name))} as its storage").under("SL303")
-    return STORAGE_DTYPES[name], not name.endswith("UntypedStorage")
-
 
 def _first(model: Model, args: tuple[Any, ...], at: int) -> Any:
     return args[0]
 
 
 _SCRIPT: Final = ("build_intlist", "build_doublelist", "build_boollist", "build_tensorlist", "restore_type_tag")
-Model.handlers = {**values.HANDLERS, **_torch_handlers(), **{f"torch.jit._pickle.{name}": _first for name in _SCRIPT}}
+
+# Last, because the types of the handlers name Model.
+from safeload.walk import arrays, generators, torch_calls  # noqa: E402
+
+Model.handlers = {
+    **values.HANDLERS, **torch_calls.HANDLERS, **arrays.HANDLERS, **generators.HANDLERS,
+    **{f"torch.jit._pickle.{name}": _first for name in _SCRIPT},
+}  # fmt: skip
+Model.setters = {**arrays.SETTERS, k.NPRNG: generators.set_generator}

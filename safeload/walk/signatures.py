@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from safeload.program import DTYPE_BITS
+from safeload.walk import generators
 from safeload.walk import kinds as k
 
 __all__ = ["BUILD_STATE", "MODELLED", "STORAGE_DTYPES", "TENSOR_DTYPES", "Modelled", "Signature", "script_global"]
@@ -74,6 +75,7 @@ _SEQUENCE = _m(k.LIST, k.TUPLE)
 _TENSOR, _STORAGE, _DTYPE = _m(k.TENSOR), _m(k.STORAGE), _m(k.DTYPE)
 _HOOKS = _m(k.ODICT, k.DICT, k.NONE)
 _CLASS = _m(k.GLOBAL)
+_OTHER = _m(k.UNKNOWN, k.RESULT)  # a class that is not modelled: refused as such, or granted by policy
 _NOTHING = _sig()
 _LATIN1 = _one_of("latin1", "latin-1", "iso-8859-1")
 _PLAIN_DTYPE = re.compile(r"[<>=|]?(?:[?bBhHiIlLqQefdgFDGSUMmV]|[biufcSUVMm][0-9]{1,6})\Z").match
@@ -194,17 +196,21 @@ def _torch_calls() -> None:
         _rebuild_nested_tensor=(_sig(_TENSOR, _TENSOR, _TENSOR, _TENSOR),),
         _rebuild_device_tensor_from_cpu_tensor=(_sig(_TENSOR, _DTYPE, _STR, flag),),
         _rebuild_device_tensor_from_numpy=(_sig(_m(k.NPARRAY), _DTYPE, _STR, flag),),
+        _rebuild_wrapper_subclass=(_sig(_CLASS | _OTHER, _DTYPE, _SIZE, _SIZE, _INT, _m(k.LAYOUT), _m(k.STR, k.DEVICE), flag),),
         _rebuild_xla_tensor=(_sig(_m(k.NPARRAY), _DTYPE, _STR, flag),),
     )
     for name, signatures in rebuilt.items():
         _add(f"torch._utils.{name}", reduce=signatures, result=k.TENSOR)
     state = k.PLAIN | _m(k.DICT, k.LIST, k.TUPLE)
     for module in ("torch._tensor", "torch.tensor"):
-        _add(f"{module}._rebuild_from_type_v2", reduce=(_sig(_CLASS, _CLASS, _TUPLE, state),), result=k.TENSOR)
-        _add(f"{module}._rebuild_from_type", reduce=(_sig(_CLASS, _CLASS, _TUPLE, _m(k.DICT)),), result=k.TENSOR)
+        _add(f"{module}._rebuild_from_type_v2", reduce=(_sig(_CLASS, _CLASS | _OTHER, _TUPLE, state),), result=k.TENSOR)
+        _add(f"{module}._rebuild_from_type", reduce=(_sig(_CLASS, _CLASS | _OTHER, _TUPLE, _m(k.DICT)),), result=k.TENSOR)
     made = (_sig(_TENSOR, flag, required=1),)
     _add("torch.nn.parameter.Parameter", reduce=made, newobj=made, result=k.TENSOR)
     _add("torch.nn.parameter.Buffer")
+    _add("torch.nested._internal.nested_tensor.NestedTensor")
+    _add("torch.nested._internal.nested_tensor._rebuild_njt", reduce=(_sig(_m(k.DICT)),), result=k.TENSOR)
+    _add("torch._dynamo.decorators._DimRange", newobj=(_NOTHING,), result=k.STATEFUL)
     _add("torch.Size", reduce=(_sig(_SEQUENCE), _NOTHING), newobj=(_sig(_SEQUENCE),), result=k.SIZE)
     _add("torch.device", reduce=(_sig(_STR, _INT, required=1),), result=k.DEVICE)
     _add("torch.serialization._get_layout", reduce=(_sig(_STR),), result=k.LAYOUT)
@@ -218,11 +224,19 @@ def _numpy() -> None:
     for core in ("core", "_core"):
         _add(f"numpy.{core}.multiarray._reconstruct", reduce=(_sig(_CLASS, _TUPLE, raw),), result=k.NPARRAY)
         _add(f"numpy.{core}.multiarray.scalar", reduce=(_sig(_m(k.NPDTYPE), raw),))
+        buffer, axes = _m(k.BYTES, k.BYTEARRAY), _TUPLE | _NONE
         _add(
             f"numpy.{core}.numeric._frombuffer",
-            reduce=(_sig(_m(k.BYTES, k.BYTEARRAY), _m(k.NPDTYPE), _SIZE, _STR, texts={3: _one_of("C", "F")}),),
+            reduce=(_sig(buffer, _m(k.NPDTYPE), _SIZE, _STR, axes, required=4, texts={3: _one_of("C", "F", "K")}),),
             result=k.NPARRAY,
         )
+    for name in generators.CLASSES:
+        _add(name)
+    made = _STR | _CLASS | _m(k.NPRNG)
+    for name in generators.CONSTRUCTORS:
+        _add(name, reduce=(_sig(made, _CLASS, required=0),), result=k.NPRNG)
+    _add(generators.SEED_CLASS)
+    _add(generators.SEED_CONSTRUCTOR, reduce=(_sig(_CLASS, _INT, _TUPLE | _NONE),), result=k.NPRNG)
     for name in (
         "bool_ bool int8 int16 int32 int64 uint8 uint16 uint32 uint64 longlong ulonglong float16 float32 float64 longdouble "
         "complex64 complex128 clongdouble str_ bytes_ datetime64 timedelta64"
@@ -241,7 +255,7 @@ BUILD_STATE: Final[dict[int, tuple[int, frozenset[str] | None]]] = {
     k.NPDTYPE: (_TUPLE, None),
     k.NPARRAY: (_TUPLE, None),
     k.NPRNG: (_m(k.DICT, k.TUPLE), None),
-    k.STATEFUL: (_m(k.DICT, k.TUPLE), None),
+    k.STATEFUL: (_m(k.DICT, k.TUPLE, k.LIST), None),
     k.SCRIPT_OBJECT: (k.ANY, None),
 }
 

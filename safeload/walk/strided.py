@@ -14,6 +14,7 @@ from safeload.program import DTYPE_BITS, StorageSpec
 __all__ = ["check_sizes", "check_strided"]
 
 _MOST: Final = 1 << 62
+_PACKED: Final = {"quint4x2": 4, "quint2x4": 2}  # a tensor counts single values, its storage the bytes that hold several
 _DIMENSIONS: Final = 64  # as many as torch's iterators take
 
 
@@ -60,7 +61,7 @@ def check_strided(storage: StorageSpec, offset: Any, size: Any, stride: Any, dty
     shape, strides = check_sizes(size), check_sizes(stride)
     if len(shape) != len(strides):
         raise MalformedError(f"{len(shape)} sizes and {len(strides)} strides").under("SL303")
-    bits = DTYPE_BITS.get(dtype)
+    bits = _PACKED.get(dtype) or DTYPE_BITS.get(dtype)
     if bits is None:
         raise MalformedError(f"no tensor of dtype {dtype} can lie in a file").under("SL303")
     numel = 1
