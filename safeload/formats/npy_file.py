@@ -83,7 +83,6 @@ class NpyFile:
             _hidden(source, reading, contents, at)
         except SafeloadError as error:
             contents.error = str(error)
-        contents.end = at
         return contents
 
 
