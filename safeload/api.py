@@ -9,10 +9,10 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from safeload.context import Context, Target
-from safeload.errors import EmptyFileError, MalformedError, NotAModelError, PinError, RefusedError, SafeloadError, SafeloadWarning
+from safeload.errors import EmptyFileError, MalformedError, NotAModelError, PinError, RefusedError, SafeloadError, SafeloadWarning, SignatureError
 from safeload.findings import Outcome, Report
 from safeload.formats import Contents
-from safeload.policy import decide, denied_reason, snippet, unpinned_finding
+from safeload.policy import Policy, decide, denied_reason, signer_reasons, snippet, unpinned_finding
 from safeload.reporting import examine
 from safeload.source import Limits, Reading, Source
 from safeload.torch_arguments import Arguments
@@ -20,7 +20,7 @@ from safeload.torch_arguments import Arguments
 if TYPE_CHECKING:
     from safeload.lockfile import Pin
 
-__all__ = ["Gate", "load", "refuse_unreadable", "scan", "sha256_and_tree"]
+__all__ = ["Gate", "load", "refuse_unreadable", "scan", "scan_source", "sha256_and_tree"]
 
 _NOT_HERE = frozenset({"SL501", "SL502", "SL503"})
 
@@ -52,27 +52,39 @@ def scan(
         FileNotFoundError, IsADirectoryError, PermissionError: as `open` does.
         PolicyError, LockfileError: what is in force is not valid.
     """
-    import datetime as dt
-
     context = Context.of(policy, lock)
     target = context.target(f)
     reading = Reading(limits=limits or Limits())
     with Source.open(target.file, name=name, limits=reading.limits) as source:
-        _, report = examine(source, reading)
-        grants: frozenset[str] = frozenset()
-        pin = target.pin
-        if digest or (context.lock is not None and report.unmodelled):
-            try:
-                sha256, tree = sha256_and_tree(source)
-            except SafeloadError as error:
-                report = replace(report, error=report.error or str(error))
-            else:
-                report = replace(report, sha256=sha256, sha256_tree=tree)
-                pin = context.by_digest(sha256)
-                grants = frozenset(pin.file.allow_globals) if pin is not None else grants
-        held = context.policy_for(pin)
-        today = dt.datetime.now(tz=dt.UTC).date()
-        return replace(report, decision=decide(report, held, pin_grants=grants, today=today))
+        return scan_source(source, context, pin=target.pin, reading=reading, digest=digest)
+
+
+def scan_source(source: Source, context: Context, *, pin: Pin | None = None, reading: Reading | None = None, digest: bool = False) -> Report:
+    """Do what `scan` does, for a file that is open already.
+
+    Args:
+        source: The file.
+        context: The policy and the lock in force.
+        pin: The pin found by name or path; what it grants counts only for the bytes that it pins.
+        reading: How.
+        digest: Also hash the whole file.
+    """
+    import datetime as dt
+
+    _, report = examine(source, reading or Reading())
+    grants: frozenset[str] = frozenset()
+    if digest or (context.lock is not None and report.unmodelled):
+        try:
+            sha256, tree = sha256_and_tree(source)
+        except SafeloadError as error:
+            report = replace(report, error=report.error or str(error))
+        else:
+            report = replace(report, sha256=sha256, sha256_tree=tree)
+            pin = context.by_digest(sha256)
+            grants = frozenset(pin.file.allow_globals) if pin is not None else grants
+    held = context.policy_for(pin)
+    today = dt.datetime.now(tz=dt.UTC).date()
+    return replace(report, decision=decide(report, held, pin_grants=grants, today=today))
 
 
 @dataclass(slots=True)
@@ -125,10 +137,25 @@ class Gate:
                 report = replace(report, findings=(*report.findings, finding))
         decision = decide(report, held, pin_grants=self.grants(), pinned=self.pin is not None, inert=self.inert)
         if decision.outcome is Outcome.ALLOWED:
+            self._signed(held)
             if self.pin is None and self.target.path is not None and (held.unpinned or "warn") == "warn":
                 _warn_unpinned(self.source.name)
             return
         raise _refusal(self.source.name, report, decision.reasons, decision.refused_globals, decision.outcome)
+
+    def _signed(self, held: Policy) -> None:
+        """Refuse when signatures are required: nothing verifies them yet, so nobody's is verified."""
+        if held.signature == "off":
+            return
+        from safeload.lockfile import Model
+
+        model: Model | None = self.pin.model if self.pin is not None else None
+        missing = signer_reasons(held, frozenset(), model.require if model is not None else None)
+        if not missing:
+            return
+        if held.signature == "require":
+            raise SignatureError("; ".join(missing), where=self.source.name, hint="this version of safeload verifies no signatures yet")
+        warnings.warn(f"{self.source.name}: {'; '.join(missing)}", SafeloadWarning, stacklevel=6)
 
 
 def _warn_unpinned(name: str) -> None:

@@ -197,6 +197,7 @@ class Source:
         path: The path that was opened, or None.
         size: Bytes.
         origin: Where the file begins in the caller's stream.
+        parsed: What a reader parsed while it decided whether the file is its own, by the reader's name: parsed once.
     """
 
     def __init__(self, fetch: _Fetch, name: str, *, path: str | None = None, origin: int = 0, stream: Any = None) -> None:
@@ -210,6 +211,7 @@ class Source:
         self._segments: list[tuple[int, memoryview]] = []
         self._lock = threading.RLock()
         self._digests: dict[str, str] = {}
+        self.parsed: dict[str, Any] = {}
 
     # ---- ways in
 
@@ -331,6 +333,15 @@ class Source:
         if keep:
             with self._lock:
                 self._keep(offset, view)
+
+    def adopt(self, offset: int, view: memoryview) -> None:
+        """Make a view that already holds the file's bytes from `offset` on (a mapping of it) part of the snapshot.
+
+        Ranges that were read before stay what they were: what was judged is what is hashed.
+        """
+        self.check(offset, len(view), "a mapping")
+        with self._lock:
+            self._keep(offset, view)
 
     def _fill(self, offset: int, view: memoryview) -> None:
         """Fill from segments where there are any, from the file elsewhere."""

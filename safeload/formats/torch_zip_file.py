@@ -51,16 +51,17 @@ class _TorchArchive:
         if not looks_like_zip(source):
             return False
         names = _names(source)
-        tops = {name.rpartition("/")[0] for name in names if name.count("/") == 1 and name.endswith("/data.pkl")}
+        tops = [name[: -len("/data.pkl")] for name in names if name.endswith("/data.pkl") and name.count("/") == 1]
         if not tops:
             return False
-        # torch looks for "constants.pkl" to tell the two apart; any case counts here, so that nothing slips between
-        return any(f"{top}/constants.pkl".casefold() in {name.casefold() for name in names} for top in tops) is self.script
+        # torch looks for "constants.pkl" to tell the two apart; any case counts here, so that nothing slips between.
+        folded = {name.casefold() for name in names}
+        return any(f"{top}/constants.pkl".casefold() in folded for top in tops) is self.script
 
     def read(self, source: Source, reading: Reading) -> Contents:
         """Read the archive's structure and walk every stream in it."""
         contents = Contents(format=self.name, script=self.script)
-        archive = read_archive(source, reading.limits)
+        archive = _archive(source, reading)
         contents.findings += archive.findings
         contents.error = archive.error
         top = _top(archive)
@@ -164,9 +165,17 @@ class _TorchArchive:
 def _names(source: Source) -> list[str]:
     """Member names, for a claim: from the central directory, or none when there is none to read."""
     try:
-        return [member.name for member in read_archive(source, Reading().limits).members]
+        return [member.name for member in _archive(source, Reading()).members]
     except SafeloadError:
         return []
+
+
+def _archive(source: Source, reading: Reading) -> Archive:
+    """The archive's directory, parsed once for the claim and the reading."""
+    found: Archive | None = source.parsed.get("zip")
+    if found is None:
+        found = source.parsed["zip"] = read_archive(source, reading.limits)
+    return found
 
 
 class TorchZipFile(_TorchArchive):

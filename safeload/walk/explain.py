@@ -15,7 +15,8 @@ __all__ = ["call_text", "findings_of"]
 
 _TEXT: Final = 80
 _WIDTH: Final = 6
-_DEPTH: Final = 4
+_DEPTH: Final = 5
+_LONGEST: Final = 400
 
 
 def findings_of(walker: Walker) -> list[Finding]:
@@ -54,21 +55,31 @@ def _globals(walker: Walker) -> list[Finding]:
     return found
 
 
-def call_text(walker: Walker, event: tuple[str, int, int, int, int]) -> str:
-    """A call as a person would write it, bounded and escaped: `os.system("curl …")`."""
+def call_text(walker: Walker, event: tuple[str, int, int, int, int], depth: int = _DEPTH) -> str:
+    """A call as a person would write it, bounded and escaped: `os.system("curl …")`.
+
+    Args:
+        walker: The finished walk.
+        event: One of its events.
+        depth: How deep arguments are written out. A memo entry can make a call its own argument: it must go down.
+    """
+    if depth <= 0:
+        return "…"
     name, callee, args, _, _ = event
-    function = _slot_text(walker, callee, 2)
+    function = _slot_text(walker, callee, depth - 1)
     if name == "BUILD":
-        return f"{function}.__setstate__({_slot_text(walker, args, _DEPTH)})"
-    if args & 63 != k.TUPLE:
-        return f"{function}(*{_slot_text(walker, args, _DEPTH)})"
-    slots, total = walker.children(args)
-    if name == "NEWOBJ_EX" and len(slots) == 2:
-        inner, _ = walker.children(slots[0])
-        shown = [_slot_text(walker, slot, _DEPTH) for slot in inner[:_WIDTH]]
-        return f"{function}({', '.join([*shown, '**' + _slot_text(walker, slots[1], _DEPTH)])})"
-    shown = [_slot_text(walker, slot, _DEPTH) for slot in slots[:_WIDTH]]
-    return f"{function}({', '.join(shown + ['…'] * (total > _WIDTH))})"
+        text = f"{function}.__setstate__({_slot_text(walker, args, depth - 1)})"
+    elif args & 63 != k.TUPLE:
+        text = f"{function}(*{_slot_text(walker, args, depth - 1)})"
+    else:
+        slots, total = walker.children(args)
+        tail = []
+        if name == "NEWOBJ_EX" and len(slots) == 2:
+            tail = [f"**{_slot_text(walker, slots[1], depth - 1)}"]
+            slots, total = walker.children(slots[0]) if slots[0] & 63 == k.TUPLE else ([slots[0]], 1)
+        shown = [_slot_text(walker, slot, depth - 1) for slot in slots[:_WIDTH]]
+        text = f"{function}({', '.join(shown + ['…'] * (total > _WIDTH) + tail)})"
+    return text if len(text) <= _LONGEST else text[:_LONGEST] + "…"
 
 
 def _slot_text(walker: Walker, slot: int, depth: int) -> str:
@@ -77,8 +88,7 @@ def _slot_text(walker: Walker, slot: int, depth: int) -> str:
     if kind in (k.UNKNOWN, k.GLOBAL, k.TYPE, k.STORAGE_TYPE, k.DTYPE, k.QSCHEME) and (slot >> 6 or kind == k.UNKNOWN):
         return escape(walker.globals[slot >> 6][4], _TEXT)
     if kind == k.RESULT:
-        event = walker.events[slot >> 6]
-        return call_text(walker, event) if depth > 0 and event[1] != slot else "…"
+        return call_text(walker, walker.events[slot >> 6], depth)
     if kind in (k.NONE, k.BOOL, k.INT, k.BIGINT, k.FLOAT, k.STR, k.BYTES, k.BYTEARRAY) and (slot >> 6 or kind == k.NONE):
         return _constant(walker.constant(slot))
     if kind in (k.TUPLE, k.LIST, k.DICT, k.SET, k.FROZENSET):
