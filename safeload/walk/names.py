@@ -229,12 +229,12 @@ def _judge(table: _Table, parts: list[str], base: int) -> _Verdict | None:
     for part in parts[base:]:
         if part in table.machinery:
             return ("walks attributes", f"reaches Python's machinery through '{escape(part, 40)}'")
-    for index in range(base):
-        if parts[index] in table.vendored and index + 1 < len(parts) - 1:
-            # A copy of a package that another package carries along is as dangerous as the original.
-            inner = _judge(table, parts[index + 1 :], max(1, base - index - 1))
-            if inner is not None:
-                return inner
+    copied = next((index for index in range(base) if parts[index] in table.vendored and index + 2 < len(parts)), None)
+    if copied is not None:
+        # A copy of a package that another package carries along is as dangerous as the original.
+        inner = _judge(table, parts[copied + 1 :], max(1, base - copied - 1))
+        if inner is not None:
+            return inner
     return _handed_on(table, parts, base)
 
 

@@ -215,6 +215,14 @@ def test_very_long_names_cost_nothing() -> None:
     assert know("a", "b." * 40 + "c").level is Level.ERROR
 
 
+@pytest.mark.parametrize("part", ["_vendor", "vendor", "os", "_sys", "a", "pathlib", "__class__"])
+def test_repeated_parts_are_followed_once_each(part: str) -> None:
+    """A search that branched at each copied package or module would double with every part."""
+    for split in range(1, 30):
+        know(".".join([part] * split), ".".join([part] * (30 - split)))
+        deceptive(".".join([part] * split), ".".join([part] * (30 - split)))
+
+
 @pytest.mark.skipif(sys.implementation.name != "cpython", reason="the table speaks of CPython's library")
 def test_every_module_of_the_standard_library_is_accounted_for() -> None:
     """A new Python brings new modules: somebody has to look at them, and say so in the table."""
