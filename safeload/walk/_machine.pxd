@@ -19,6 +19,8 @@ cdef long long _after(long long p, long long count, long long n, long long at) e
 @cython.locals(op=cython.longlong, start=cython.longlong, count=cython.longlong, end=cython.longlong)
 cdef object text_of(const unsigned char[::1] data, object raw, long long offset, object encoding)
 
+cdef object _slice_text(bytes text, Py_ssize_t start, Py_ssize_t end, long long at)
+
 cdef class Walker:
     cdef const unsigned char[::1] data
     cdef public object raw, resolve, mapping, encoding
@@ -82,6 +84,6 @@ cdef class Builder:
     cdef recall(self, long long index, long long at)
     cdef call(self, object name, object callee, object args, long long at)
     cdef pairs_into(self, object target, list items, object name, long long at)
-    @cython.locals(data="const unsigned char[::1]", stack=list, marks=list, items=list, p=cython.longlong, end=cython.longlong,
+    @cython.locals(data="const unsigned char[::1]", text=bytes, stack=list, marks=list, items=list, p=cython.longlong, end=cython.longlong,
                    at=cython.longlong, op=cython.longlong, length=cython.longlong, first=cython.longlong, index=cython.longlong)
     cpdef run(self)

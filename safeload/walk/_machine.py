@@ -206,6 +206,14 @@ def _utf8(raw, offset):
         raise Malformed("text that is not UTF-8", offset) from None
 
 
+def _slice_text(text, start, end, at):
+    """Decode a part of a bytes object; in the compiled build without a copy in between."""
+    try:
+        return text[start:end].decode("utf-8", "surrogatepass")
+    except UnicodeDecodeError:
+        raise Malformed("text that is not UTF-8", at) from None
+
+
 def _decoded(raw, encoding, offset):
     """Python 2 strings: bytes, or decoded as the caller asked."""
     if encoding == "bytes":
@@ -1146,6 +1154,7 @@ class Builder:
         """Build the object. Raises Malformed where the walk would have, and what the model raises."""
         data = self.data
         raw = self.raw
+        text = bytes(raw[: self.walker.end])
         stack = self.stack
         append = stack.append
         marks = []
@@ -1176,11 +1185,11 @@ class Builder:
             elif op == 0x58:
                 length = _u32(data, p)
                 p += 4 + length
-                append(_utf8(raw[p - length : p], at))
+                append(_slice_text(text, p - length, p, at))
             elif op == 0x8C:
                 length = data[p]
                 p += 1 + length
-                append(_utf8(raw[p - length : p], at))
+                append(_slice_text(text, p - length, p, at))
             elif op == 0x4A:
                 append(_i32(data, p))
                 p += 4
