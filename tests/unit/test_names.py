@@ -26,7 +26,7 @@ def listed(name: str) -> list[str]:
     return [line for line in text.splitlines() if line and not line.startswith("#")]
 
 
-ADVISORIES = listed("advisories")  # told at https://github.com/advisories/<id>
+ADVISORIES = listed("advisories")  # ids that start with GHSA or CVE are told at https://github.com/advisories
 GADGETS = listed("gadgets")
 ORDINARY = listed("ordinary")
 
