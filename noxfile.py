@@ -34,7 +34,7 @@ FUZZ_STREAMS: Final = 100_000
 # What decides whether the shared environment is still the right one.
 INGREDIENTS: Final = ("pyproject.toml", "constraints.txt", "safeload/walk/_machine.py", "safeload/walk/_machine.pxd")
 # Tests of the walker and of what hangs on its verdict: these run again on the uncompiled machine.
-WALKER_TESTS: Final = ("tests/unit/test_walk*.py", "tests/unit/test_machine*.py", "tests/property", "tests/attacks", "tests/fuzz")
+WALKER_TESTS: Final = ("tests/unit/test_walk*.py", "tests/unit/test_machine*.py", "tests/property", "tests/attacks")
 
 
 def group(*names: str) -> tuple[str, ...]:

@@ -79,9 +79,3 @@ def _no_settings_from_outside(monkeypatch: pytest.MonkeyPatch, tmp_path_factory:
     cache = tmp_path_factory.getbasetemp() / "cache"
     for name in ("XDG_CACHE_HOME", "LOCALAPPDATA"):
         monkeypatch.setenv(name, str(cache))
-
-
-@pytest.fixture
-def fuzz_streams() -> int:
-    """How many mutated streams a fuzz test tries: a few thousand, or what `nox -s fuzz` asks for."""
-    return int(os.environ.get("SAFELOAD_FUZZ", "3000"))
