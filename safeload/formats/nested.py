@@ -1,0 +1,235 @@
+"""Members that are files of their own: each is read by whichever reader claims its content, as a file beside the archive would be.
+
+What one small archive may cost is bounded for the whole tree of archives in it, not for each level: a `Budget` goes down with
+the `Reading`. Deflated members are unpacked as far as their reader asks and no farther, so that a member of gigabytes that
+turns out to be one array costs its first bytes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field, fields, replace
+from typing import Final
+
+from safeload.errors import LimitError, MalformedError, SafeloadError
+from safeload.findings import Finding, escape
+from safeload.formats.base import Contents
+from safeload.formats.container import Archive, Member, qualified
+from safeload.formats.not_a_model import plainly_no_model
+from safeload.formats.storages import as_finding
+from safeload.formats.zip_read import iter_member
+from safeload.source import Limits, Reading, Source
+from safeload.walk import finding
+
+__all__ = ["Budget", "InnerReading", "read_members"]
+
+_SMALL: Final = 1 << 20
+_NAMED: Final = 8  # members named in a message
+
+# What is granted whatever the size of the file, and how much more for each of its bytes. The memory bounds what evidence keeps
+# alive; the work bounds how many bytes are unpacked in all, discarded ones included (some hundred MB a second).
+_MEMORY: Final = (256 << 20, 16)
+_WORK: Final = (2 << 30, 64)
+_MEMBERS: Final = (20_000, 1 / 32)
+
+
+@dataclass(slots=True)
+class Budget:
+    """What is left to spend on one file and all that lies in it: bytes kept, bytes unpacked, members looked at."""
+
+    memory: int
+    work: int
+    members: int
+
+    @classmethod
+    def of(cls, size: int, limits: Limits) -> Budget:
+        """The budget of a file of `size` bytes."""
+        memory, work, members = (int(base + size * factor) for base, factor in (_MEMORY, _WORK, _MEMBERS))
+        return cls(min(memory, limits.inflate_bytes), min(work, limits.inflate_bytes), min(members, limits.members))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InnerReading(Reading):
+    """A `Reading` of a member, with what is left to spend."""
+
+    budget: Budget = field(default_factory=lambda: Budget(0, 0, 0))
+
+
+class _Window:
+    """Stored bytes of a member, fetched through the file around it and kept there: one snapshot for both."""
+
+    def __init__(self, outer: Source, offset: int, size: int) -> None:
+        self.outer, self.offset, self.size = outer, offset, size
+
+    def into(self, offset: int, view: memoryview) -> int:
+        """Fill `view` from `offset`."""
+        count = max(0, min(len(view), self.size - offset))
+        self.outer.readinto(self.offset + offset, view[:count])
+        return count
+
+    def close(self) -> None:
+        """The outer file is not ours."""
+
+
+class _Inflated:
+    """Bytes of a deflated member, unpacked up to where somebody reads. Going back begins anew, and costs work again."""
+
+    def __init__(self, outer: Source, member: Member, limits: Limits, budget: Budget) -> None:
+        self.outer, self.member, self.limits, self.budget = outer, member, limits, budget
+        self.size = member.region.nbytes
+        self.kept = 0
+        self._position = 0
+        self._rest: memoryview = memoryview(b"")
+        self._pieces: Iterator[bytes | memoryview] = iter(())
+        self._started = False
+
+    def into(self, offset: int, view: memoryview) -> int:
+        """Fill `view` from `offset`.
+
+        Raises:
+            LimitError: it takes more memory or more unpacking than is granted.
+            MalformedError: the member does not unpack to what it promises.
+        """
+        if len(view) > self.budget.memory:
+            raise LimitError(f"unpacks to {self.size} bytes, and {self.budget.memory} more may be kept").under("SL208")
+        self.budget.memory -= len(view)
+        self.kept += len(view)
+        if offset < self._position or not self._started:
+            self._pieces, self._rest, self._position, self._started = (
+                iter_member(self.outer, self.member, self.limits),
+                memoryview(b""),
+                0,
+                True,
+            )
+        done = 0
+        while done < len(view):
+            if not self._rest and not self._next():
+                break
+            skipped = min(offset - self._position, len(self._rest)) if self._position < offset else 0
+            taken = min(len(self._rest) - skipped, len(view) - done)
+            view[done : done + taken] = self._rest[skipped : skipped + taken]
+            done += taken
+            self._rest = self._rest[skipped + taken :]
+            self._position += skipped + taken
+        return done
+
+    def _next(self) -> bool:
+        piece = next(self._pieces, None)
+        if piece is None:
+            return False
+        self.budget.work -= len(piece)
+        if self.budget.work < 0:
+            raise LimitError(f"unpacks to {self.size} bytes, more than is granted to the members of this file").under("SL208")
+        self._rest = memoryview(piece)
+        return True
+
+    def check(self) -> None:
+        """When all of it was unpacked: raise MalformedError unless it ends there and has the recorded CRC."""
+        if self._position == self.size and not self._rest:
+            next(self._pieces, None)
+
+    def close(self) -> None:
+        """Nothing was opened."""
+
+
+def _budget(source: Source, reading: Reading) -> Budget:
+    return reading.budget if isinstance(reading, InnerReading) else Budget.of(source.size, reading.limits)
+
+
+def read_members(source: Source, archive: Archive, reading: Reading, contents: Contents) -> None:
+    """Read every member of an archive as a file of its own, and gather what is found in `contents`.
+
+    Args:
+        source: The archive.
+        archive: Its structure; members with a `problem` are not touched, the structure's findings speak for them.
+        reading: As the archive was to be read.
+        contents: Takes parts and findings, their members qualified. `error` is set when a member that may be a model
+            could not be read or is in no format that is known.
+    """
+    if reading.depth >= reading.limits.nesting:
+        message = f"containers are nested deeper than {reading.limits.nesting} levels; what lies here was not looked at"
+        contents.findings.append(finding("SL217", message))
+        contents.error = contents.error or message
+        return
+    budget = _budget(source, reading)
+    shared = {item.name: getattr(reading, item.name) for item in fields(Reading)}
+    inner = InnerReading(**{**shared, "depth": reading.depth + 1, "budget": budget})
+    unknown: list[str] = []
+    for member in archive.members:
+        if member.problem is not None or (member.is_dir and not member.region.nbytes):
+            continue
+        budget.members -= 1
+        if budget.members < 0:
+            message = "more members than are granted to a file of this size; the rest was not looked at"
+            contents.findings.append(finding("SL208", message))
+            contents.error = contents.error or message
+            break
+        if not _read_member(source, member, inner, contents):
+            unknown.append(member.name)
+    if unknown:
+        shown = ", ".join(f"'{escape(name, 80)}'" for name in unknown[:_NAMED]) + (", …" if len(unknown) > _NAMED else "")
+        contents.findings.append(finding("SL215", f"{len(unknown)} members that no reader claims: {shown}"))
+
+
+def _read_member(source: Source, member: Member, reading: InnerReading, contents: Contents) -> bool:
+    """Read one member; return whether a reader claimed it, or it could not be looked at."""
+    from safeload import formats  # it lists the archives' readers, which come here
+
+    name = f"{source.name}!{escape(member.name)}"
+    inflated = _Inflated(source, member, reading.limits, reading.budget) if member.region.packed is not None else None
+    try:
+        inner = _open(source, member, name, inflated)
+        found = formats.read(inner, reading)
+        if found is None:
+            why = plainly_no_model(inner)
+            if why is None:
+                contents.error = contents.error or f"member '{escape(member.name)}' is in no format that is read"
+            _free(reading.budget, inflated)
+            return False
+        _take(member, found, contents)
+        if inflated is not None:
+            inflated.check()
+            if not found.parts:
+                _free(reading.budget, inflated)
+    except MemoryError:
+        _failed(member, LimitError(f"{member.region.nbytes} bytes do not fit into memory").under("SL208"), contents)
+    except SafeloadError as error:
+        _failed(member, error, contents)
+    return True
+
+
+def _open(source: Source, member: Member, name: str, inflated: _Inflated | None) -> Source:
+    region = member.region
+    if inflated is not None:
+        return Source(inflated, name)
+    if region.nbytes <= _SMALL:
+        return Source.open(source.view(region.offset, region.nbytes, "a member"), name=name)
+    return Source(_Window(source, region.offset, region.nbytes), name)
+
+
+def _free(budget: Budget, inflated: _Inflated | None) -> None:
+    """Give back what was kept of a member of which nothing is kept as evidence."""
+    if inflated is not None:
+        budget.memory += inflated.kept
+
+
+def _take(member: Member, found: Contents, contents: Contents) -> None:
+    """Move what was found in a member to the archive around it."""
+    for part in found.parts:
+        part.member = member.name if part.member is None else qualified(member.name, part.member)
+        part.main = False
+        contents.parts.append(part)
+    contents.findings += (replace(item, member=_within(member, item)) for item in found.findings)
+    if found.error is not None:
+        contents.error = contents.error or f"member '{escape(member.name)}': {found.error}"
+
+
+def _within(member: Member, item: Finding) -> str:
+    return member.name if item.member is None else qualified(member.name, item.member)
+
+
+def _failed(member: Member, error: SafeloadError, contents: Contents) -> None:
+    """Note a member that could not be looked at."""
+    malformed = error if isinstance(error, MalformedError) else MalformedError(error.message).under(error.rule or "SL201")
+    contents.findings.append(as_finding(malformed, member.name))
+    contents.error = contents.error or f"member '{escape(member.name)}': {error.message}"

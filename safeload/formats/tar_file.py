@@ -1,0 +1,35 @@
+"""tar files that are no torch checkpoint: what is in them is looked at, because some program will open it."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from safeload.formats.base import Contents
+from safeload.formats.nested import read_members
+from safeload.formats.tar_container import looks_like_tar, read_tar
+from safeload.formats.torch_tar_file import TorchTarFile
+from safeload.source import Reading, Source
+
+__all__ = ["TarFile"]
+
+_TORCH: Final = TorchTarFile()
+
+
+class TarFile:
+    """The format "tar"."""
+
+    name: Final = "tar"
+
+    def claims(self, source: Source) -> bool:
+        """A tar file without the members of a torch checkpoint."""
+        return looks_like_tar(source) and not _TORCH.claims(source)
+
+    def read(self, source: Source, reading: Reading) -> Contents:
+        """Read the structure, and every member as a file of its own."""
+        contents = Contents(format=self.name)
+        archive = read_tar(source, reading.limits)
+        contents.findings += archive.findings
+        contents.error = archive.error
+        contents.metadata["members"] = str(len(archive.members))
+        read_members(source, archive, reading, contents)
+        return contents
