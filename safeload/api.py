@@ -20,7 +20,7 @@ from safeload.torch_arguments import Arguments
 if TYPE_CHECKING:
     from safeload.lockfile import Pin
 
-__all__ = ["Gate", "load", "refuse_unreadable", "scan", "scan_source", "sha256_and_tree"]
+__all__ = ["Gate", "load", "load_with", "refuse_unreadable", "scan", "scan_source", "sha256_and_tree"]
 
 _NOT_HERE = frozenset({"SL501", "SL502", "SL503"})
 
@@ -276,7 +276,11 @@ def load(
         FileNotFoundError, IsADirectoryError, PermissionError: as `open` does.
     """
     arguments = Arguments.of(map_location, pickle_module, weights_only, mmap, unknown, pickle_load_args)
-    context = Context.of(policy, lock)
+    return load_with(f, Context.of(policy, lock), arguments)
+
+
+def load_with(f: Any, context: Context, arguments: Arguments) -> Any:
+    """Do what `load` does, with arguments that were checked and a context that is known."""
     target = context.target(f)
     with Source.open(target.file) as source:
         return _load(source, context, target, arguments)

@@ -1,1 +1,0 @@
-"""`safeload.install()`: code that calls `torch.load` itself gets `safeload.load`, without being touched."""

@@ -1,0 +1,57 @@
+"""Put a replacement in every place where a function is bound, and put the function back."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator
+from types import ModuleType
+from typing import Any
+
+__all__ = ["dictionaries", "put_back", "replace_everywhere"]
+
+Function = Callable[..., Any]
+Place = tuple[str, str]
+
+
+def dictionaries() -> Iterator[tuple[str, dict[str, Any]]]:
+    """Yield the name and the dictionary of every imported module, without waking one that loads its parts lazily."""
+    for name, module in list(sys.modules.items()):
+        if not isinstance(module, ModuleType):
+            continue
+        held = object.__getattribute__(module, "__dict__")
+        if type(held) is dict:
+            yield name, held
+
+
+def replace_everywhere(old: Function, new: Function) -> list[Place]:
+    """Bind `new` wherever a module's attribute is `old`; return the places as (module, attribute)."""
+    places = []
+    for name, held in dictionaries():
+        for attribute, value in list(held.items()):
+            if value is old:
+                held[attribute] = new
+                places.append((name, attribute))
+    return places
+
+
+def put_back(replacement: Function, original: Function, earlier: dict[Place, Function]) -> list[tuple[Place, Any]]:
+    """Undo `replace_everywhere`, also in modules that bound the replacement since.
+
+    Args:
+        replacement: What was put in.
+        original: What goes back.
+        earlier: Places that held something else before, and what.
+
+    Returns:
+        Places of `earlier` that somebody else has bound to a third thing meanwhile, which is left there; and that thing.
+    """
+    for name, held in dictionaries():
+        for attribute, value in list(held.items()):
+            if value is replacement:
+                held[attribute] = earlier.get((name, attribute), original)
+    taken = []
+    for (name, attribute), before in earlier.items():
+        found = getattr(sys.modules.get(name), attribute, before)
+        if found is not before:
+            taken.append(((name, attribute), found))
+    return taken
