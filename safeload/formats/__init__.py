@@ -6,17 +6,32 @@ from typing import Final
 
 from safeload.findings import Level
 from safeload.formats.base import Contents, Format, StreamPart
+from safeload.formats.not_a_model import diagnose
+from safeload.formats.npy_file import NpyFile
 from safeload.formats.pickle_file import PickleFile
 from safeload.formats.safetensors_file import SafetensorsFile
+from safeload.formats.tar_file import TarFile
 from safeload.formats.torch_legacy_file import TorchLegacyFile
+from safeload.formats.torch_tar_file import TorchTarFile
 from safeload.formats.torch_zip_file import TorchScriptFile, TorchZipFile
 from safeload.formats.zip_container import trailing_zip
+from safeload.formats.zip_file import ZipFile
 from safeload.source import Reading, Source
 from safeload.walk import finding
 
 __all__ = ["FORMATS", "Contents", "Format", "StreamPart", "detect", "diagnose", "read"]
 
-FORMATS: Final[tuple[Format, ...]] = (TorchZipFile(), TorchScriptFile(), SafetensorsFile(), TorchLegacyFile(), PickleFile())
+FORMATS: Final[tuple[Format, ...]] = (
+    TorchZipFile(),
+    TorchScriptFile(),
+    ZipFile(),
+    SafetensorsFile(),
+    NpyFile(),
+    TorchTarFile(),
+    TarFile(),
+    TorchLegacyFile(),
+    PickleFile(),
+)
 """In the order in which they are asked; the first that claims a file reads it."""
 
 
@@ -41,10 +56,3 @@ def read(source: Source, reading: Reading | None = None) -> Contents | None:
         message = f"the file is {reader.name} from its front and a ZIP archive from its end"
         contents.findings.append(finding("SL213", message, level=level))
     return contents
-
-
-def diagnose(source: Source) -> tuple[str, str, str]:
-    """Say what a file is that no reader claims: (rule, message, hint)."""
-    if source.size == 0:
-        return "SL503", "the file is empty", "fetch it again"
-    return "SL501", "no reader claims the file: it is no model file that safeload knows", ""

@@ -21,6 +21,7 @@ from typing import Final
 from safeload.errors import MalformedError
 from safeload.findings import Level, escape
 from safeload.formats.base import Contents
+from safeload.formats.polyglot import second_stream
 from safeload.program import Region, StorageSpec, TensorSpec
 from safeload.source import Limits, Reading, Source
 from safeload.walk import finding
@@ -81,8 +82,10 @@ class SafetensorsFile:
         return head[8:].lstrip(b" \t\r\n")[:1] == b"{" and length >= 2 and (length <= _LARGEST_HEADER or length <= source.size - 8)
 
     def read(self, source: Source, reading: Reading) -> Contents:
-        """Read the header; no byte of the data is fetched."""
+        """Read the header; no more of the data is fetched than it takes to see that it is no stream."""
         contents = Contents(format=self.name)
+        if source.size:
+            second_stream(source, reading, contents)
         try:
             text = _header(source, reading.limits)
             entries, contents.metadata = _Header(text, reading.limits).parse()

@@ -6,6 +6,7 @@ from typing import Final
 
 from safeload.formats.base import Contents
 from safeload.formats.nested import read_members
+from safeload.formats.polyglot import second_stream
 from safeload.formats.tar_container import looks_like_tar, read_tar
 from safeload.formats.torch_tar_file import TorchTarFile
 from safeload.source import Reading, Source
@@ -30,6 +31,9 @@ class TarFile:
         archive = read_tar(source, reading.limits)
         contents.findings += archive.findings
         contents.error = archive.error
+        # What its last member holds is looked at below; an archive at its end is no second face of the file.
+        contents.end = source.size if archive.error is None else None
         contents.metadata["members"] = str(len(archive.members))
         read_members(source, archive, reading, contents)
+        second_stream(source, reading, contents)
         return contents

@@ -19,6 +19,7 @@ from safeload.findings import escape
 from safeload.formats.base import Contents, StreamPart
 from safeload.formats.container import Archive, Member
 from safeload.formats.nested import read_members
+from safeload.formats.polyglot import second_stream
 from safeload.formats.storages import as_finding, text
 from safeload.formats.streams import looks_like_pickle, walk_behind
 from safeload.formats.tar_container import looks_like_tar, read_member, read_tar
@@ -78,6 +79,7 @@ class TorchTarFile:
         others = tuple(member for member in archive.members if id(member) not in kept)
         read_members(source, Archive(members=others), reading, contents)
         contents.storages = [spec for spec in reader.table.values() if isinstance(spec, StorageSpec)]
+        second_stream(source, reading, contents)
         return contents
 
 
