@@ -46,7 +46,7 @@ def report_of(source: Source, contents: Contents, *, values: bool = True) -> Rep
     unmodelled: dict[str, None] = {}
     for part in contents.parts:
         names.update(dict.fromkeys(part.walk.globals))
-        unmodelled.update(dict.fromkeys(name for name in part.walk.unmodelled if not name.startswith("<")))
+        unmodelled.update(dict.fromkeys(part.walk.unmodelled))
         findings += (replace(found, member=part.member) for found in part.walk.findings)
         if values and contents.error is None:
             findings += _values(part)
@@ -67,7 +67,7 @@ def report_of(source: Source, contents: Contents, *, values: bool = True) -> Rep
         path=source.name,
         format=contents.format,
         size=source.size,
-        globals=tuple(sorted(name for name in names if not name.startswith("<"))),
+        globals=tuple(sorted(names)),
         unmodelled=tuple(unmodelled),
         findings=tuple(dict.fromkeys(findings)),
         streams=streams,

@@ -35,10 +35,10 @@ class Walker(Protocol):
     root: int
     checked: bool
     encoding: str
-    globals: list[tuple[str, str, int, Modelled | None, str]]
+    globals: list[tuple[str | None, str, int, Modelled | None, str]]
     events: list[tuple[str, int, int, int, int]]
     notes: list[tuple[str, str, int]]
-    by_name: dict[tuple[str, str], int]
+    by_name: dict[tuple[str | None, str], int]
 
     def children(self, slot: int) -> tuple[list[int], int]:
         """Kept slots of a container, and how many it has."""
@@ -150,9 +150,11 @@ def walk(
     """
     view = memoryview(data).cast("B").toreadonly()
 
-    def classify(module: str, attribute: str) -> tuple[str, int, Modelled | None]:
+    def classify(module: str | None, attribute: str) -> tuple[str, int, Modelled | None]:
+        if module is None:
+            return attribute, kinds.UNKNOWN, None
         modelled = resolve(module, attribute)
-        return f"{module}.{attribute}" if module else attribute, modelled.kind if modelled else kinds.UNKNOWN, modelled
+        return f"{module}.{attribute}", modelled.kind if modelled else kinds.UNKNOWN, modelled
 
     walker = machine.Walker(view, start, classify, python3_name, encoding, limits or Limits(), persistent)
     error, at, truncated = None, 0, False
@@ -166,8 +168,8 @@ def walk(
         error=error,
         error_offset=at,
         truncated=truncated,
-        globals=tuple(entry[4] for entry in walker.globals),
-        unmodelled=tuple(entry[4] for entry in walker.globals if entry[3] is None),
+        globals=tuple(entry[4] for entry in walker.globals if entry[0] is not None),
+        unmodelled=tuple(entry[4] for entry in walker.globals if entry[3] is None and entry[0] is not None),
     )
     from safeload.walk.explain import findings_of
 

@@ -497,7 +497,7 @@ class Walker:
     # ---- globals and calls
 
     def named(self, module, attribute, offset):
-        """Push a global; the first time that a name is met, ask what it is."""
+        """Push a global; the first time that a name is met, ask what it is. A stand-in of ours has None for its module."""
         key = (module, attribute)
         found = self.by_name.get(key)
         if found is None:
@@ -530,7 +530,7 @@ class Walker:
         """STACK_GLOBAL: both operands must be constants of this stream."""
         if module & 63 != 6 or attribute & 63 != 6:
             self.note("SL107", "the name of a global is computed, not written", offset)
-            return self.named("", f"<computed at {offset}>", offset)
+            return self.named(None, f"<computed at {offset}>", offset)
         first = text_of(self.data, self.raw, module >> 6, self.encoding)
         second = text_of(self.data, self.raw, attribute >> 6, self.encoding)
         if len(first) > MAX_NAME or len(second) > MAX_NAME:
@@ -573,7 +573,7 @@ class Walker:
 
     def anonymous(self, offset):
         """A stand-in for a callee that is no global at all."""
-        return self.named("", "<a value>", offset) >> 6
+        return self.named(None, "<a value>", offset) >> 6
 
     def fits(self, signature, start, count):
         kinds = signature.kinds
@@ -615,7 +615,7 @@ class Walker:
                 self.pids.append((pid, offset))
                 return 23
         self.note("SL109", "a persistent id that has no meaning here", offset)
-        return self.event("PERSID", 15 | (self.named("", "<a persistent id>", offset) & ~63), pid, offset)
+        return self.event("PERSID", 15 | (self.named(None, "<a persistent id>", offset) & ~63), pid, offset)
 
     def build(self, target, state, offset, table):
         """BUILD: which state a value of this kind takes."""
@@ -982,7 +982,7 @@ class Walker:
                     p = _after(p, length, n, at)
                     index = data[p - 1] if op == 0x82 else _u16(data, p - 2) if op == 0x83 else _u32(data, p - 4)
                     self.note("SL106", f"extension {index} of the process's copyreg registry", at)
-                    stack[sp] = 15 | (self.named("copyreg", f"<extension {index}>", at) & ~63)
+                    stack[sp] = 15 | (self.named(None, f"<copyreg extension {index}>", at) & ~63)
                     sp += 1
                 elif op == 0x97 or op == 0x98:  # NEXT_BUFFER, READONLY_BUFFER
                     raise Malformed("an out-of-band buffer, and none comes with a file", at)
@@ -1119,7 +1119,7 @@ class Builder:
     def named_global(self, module, attribute, at):
         """STACK_GLOBAL."""
         if type(module) is not str or type(attribute) is not str:
-            return self.global_at("", f"<computed at {at}>", at)
+            return self.global_at(None, f"<computed at {at}>", at)
         if self.protocol < 3:
             module, attribute = self.walker.mapping(module, attribute)
         return self.global_at(module, attribute, at)
@@ -1318,7 +1318,7 @@ class Builder:
             elif op == 0x82 or op == 0x83 or op == 0x84:
                 index = data[p] if op == 0x82 else _u16(data, p) if op == 0x83 else _u32(data, p)
                 p += 1 if op == 0x82 else 2 if op == 0x83 else 4
-                append(self.global_at("copyreg", f"<extension {index}>", at))
+                append(self.global_at(None, f"<copyreg extension {index}>", at))
             else:
                 first = p
                 p = _line(data, p, end)

@@ -10,6 +10,7 @@ from safeload.walk import kinds as k
 
 if TYPE_CHECKING:
     from safeload.walk import Walker
+    from safeload.walk.names import Knowledge
 
 __all__ = ["call_text", "findings_of"]
 
@@ -17,6 +18,7 @@ _TEXT: Final = 80
 _WIDTH: Final = 6
 _DEPTH: Final = 5
 _LONGEST: Final = 400
+_FETCHERS: Final = frozenset({("builtins", "getattr"), ("__builtin__", "getattr")})
 
 
 def findings_of(walker: Walker) -> list[Finding]:
@@ -37,9 +39,11 @@ def _globals(walker: Walker) -> list[Finding]:
         calls.setdefault(event[4], []).append(event)
     found = []
     for index, (module, attribute, offset, modelled, name) in enumerate(walker.globals):
-        if modelled is not None or attribute.startswith("<"):
+        if modelled is not None or module is None:  # a stand-in of the machine's has a note of its own
             continue
         knowledge = know(module, attribute)
+        if (module, attribute) in _FETCHERS:
+            knowledge = _fetched(walker, [event for event in calls.get(index, []) if event[1] == index << 6 | k.UNKNOWN]) or knowledge
         mine = [event for event in calls.get(index, []) if event[0] not in ("APPEND", "APPENDS", "ADDITEMS", "SETITEM", "SETITEMS")]
         shown = escape(name)
         why = f" ({knowledge.reason})" if knowledge.reason else ""
@@ -53,6 +57,28 @@ def _globals(walker: Walker) -> list[Finding]:
         if trick:
             found.append(Finding(rule="SL108", level=RULES["SL108"].level, message=f"{shown}: {trick}", offset=offset, subject=name))
     return found
+
+
+def _fetched(walker: Walker, events: list[tuple[str, int, int, int, int]]) -> Knowledge | None:
+    """What the getattr calls fetch, when all of them are bound methods or nested classes as pickle writes them."""
+    from safeload.walk.names import Knowledge, know_fetched
+
+    if not events:
+        return None
+    for name, _, args, _, _ in events:
+        slots, total = walker.children(args)
+        if name != "REDUCE" or total != 2 or slots[1] & 63 != k.STR or not slots[1] >> 6:
+            return None
+        target = walker.events[slots[0] >> 6][4] if slots[0] & 63 == k.RESULT else slots[0] >> 6 if slots[0] & 63 == k.UNKNOWN else -1
+        if target < 0:
+            return None
+        module, attribute = walker.globals[target][:2]
+        if module is None:
+            return None
+        found = know_fetched(module, attribute, str(walker.constant(slots[1])))
+        if found.level is Level.ERROR:
+            return found
+    return Knowledge("builtins.getattr", Level.WARNING, None, "how pickle writes bound methods and nested classes")
 
 
 def call_text(walker: Walker, event: tuple[str, int, int, int, int], depth: int = _DEPTH) -> str:

@@ -26,9 +26,9 @@ COUNT = int(os.environ.get("SAFELOAD_FUZZ", "4000"))
 Outcome = tuple[Any, ...]
 
 
-def classify(module: str, attribute: str) -> tuple[str, int, Any]:
+def classify(module: str | None, attribute: str) -> tuple[str, int, Any]:
     name = f"{module}.{attribute}"
-    modelled = MODELLED.get(name)
+    modelled = MODELLED.get(name) if module is not None else None
     return name, modelled.kind if modelled else kinds.UNKNOWN, modelled
 
 
