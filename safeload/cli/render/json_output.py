@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from safeload.cli.output import as_json
 from safeload.cli.scanning import Scanned, ScanResult
 from safeload.findings import Finding, Outcome, escape
-from safeload.inspection import Inspection
-from safeload.pinning import LockResult, VerifyResult
 from safeload.trust.digest import Digest
+
+if TYPE_CHECKING:  # each command pays for its own results only
+    from safeload.inspection import Inspection
+    from safeload.pinning import LockResult, VerifyResult
 
 __all__ = ["inspection_json", "lock_json", "scan_json", "verify_json"]
 

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from safeload.cli.output import Line, count, outcome_style, place, short_digest, size_text
 from safeload.cli.scanning import Scanned, ScanResult
 from safeload.findings import Finding, Outcome, escape
-from safeload.inspection import Inspection, TensorInfo
-from safeload.pinning import LockResult, VerifyResult
+
+if TYPE_CHECKING:  # each command pays for its own results only
+    from safeload.inspection import Inspection, TensorInfo
+    from safeload.pinning import LockResult, VerifyResult
 
 __all__ = ["finding_line", "inspection_lines", "lock_lines", "lock_summary", "scan_lines", "scan_summary", "verify_lines", "verify_summary"]
 
