@@ -168,7 +168,7 @@ def _refusal(name: str, report: Report, reasons: tuple[str, ...], refused: tuple
     """One error that lists all there is."""
     if outcome is Outcome.ERROR:
         return MalformedError("; ".join(reasons) or "no verdict was possible", where=name)
-    if any(found.rule == "SL602" for found in report.findings) and len(reasons) == 1:
+    if len(reasons) == 1 and reasons[0].endswith("[SL602]"):
         return PinError(
             "refused: no pin covers the file [SL602]", where=name, hint="'safeload lock' adds one; 'unpinned' in the policy decides what happens"
         ).under("SL602")

@@ -80,6 +80,8 @@ def _values(part: StreamPart) -> Iterator[Finding]:
     """What only values show: tensors outside their storage, arrays of the wrong length, state of the wrong form."""
     if part.walk.end is None or not part.walk.needs_build:
         return
+    if any(found.level is not Level.NOTE for found in part.walk.findings):
+        return  # refused anyway, and values over what is not modelled would only break in its wake
     try:
         build(part.walk, Model(part.walk, unknown="inert", persistent=part.persistent))
     except SafeloadError as error:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Final
 
-from safeload.findings import Level
 from safeload.formats.base import Contents, StreamPart
 from safeload.source import Limits, Reading, Source
 from safeload.walk import Walk, finding, walk
@@ -41,7 +40,7 @@ def looks_like_pickle(data: memoryview, size: int | None = None) -> bool:
     if seen.end is None:
         goes_on = seen.walker.opcodes > _PROBE.opcodes or (seen.truncated and len(data) < total and seen.walker.opcodes > _MANY)
         # Naming a dangerous global imports it, even where the stream breaks right behind.
-        return seen.has_calls or goes_on or any(found.level is Level.ERROR and found.subject for found in seen.findings)
+        return seen.has_calls or goes_on or any(found.rule in ("SL101", "SL102") for found in seen.findings)
     # A few bytes of text can reach STOP by chance ("N."): a stream that says nothing must at least fill the data.
     return bool(seen.globals) or seen.end == total
 
