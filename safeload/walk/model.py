@@ -376,6 +376,8 @@ def build(walk: Walk, model: Model) -> Any:
     except machine.Malformed as error:
         message, at, *_ = error.args
         raise MalformedError(message, where=f"@{at}").under("SL129") from None
+    except SafeloadError:
+        raise
     except TypeError as error:  # an unhashable key that only its value shows
         raise MalformedError(f"a key that cannot be hashed: {escape(str(error))}").under("SL303") from error
 
