@@ -29,7 +29,7 @@ _NAMED: Final = 8  # members named in a message
 # What is granted whatever the size of the file, and how much more for each of its bytes. The memory bounds what evidence keeps
 # alive; the work bounds how many bytes are unpacked in all, discarded ones included (some hundred MB a second).
 _MEMORY: Final = (256 << 20, 16)
-_WORK: Final = (2 << 30, 64)
+_WORK: Final = (1 << 30, 64)
 _MEMBERS: Final = (20_000, 1 / 32)
 
 

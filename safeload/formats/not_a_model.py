@@ -97,17 +97,20 @@ def plainly_no_model(source: Source) -> str | None:
     if source.size == 0:
         return "an empty file"
     head = source.head(_HEAD)
-    if looks_like_zip(source) or head.startswith(_POINTER) or trailing_zip(source):
+    if looks_like_zip(source) or head.startswith(_POINTER):
         return None
     what = _magic(head, _OTHER)
-    if what is not None:
-        return what
-    text = _text(head, source.size)
-    if text is None or _magic(head, _FOREIGN) is not None:
-        return None
-    if _HTML.match(_behind_prologue(head)):
-        return "a web page"
-    return "JSON text" if text.lstrip("\ufeff \t\r\n")[:1] in ("{", "[") else "text"
+    if what is None:
+        text = _text(head, source.size)
+        if text is None or _magic(head, _FOREIGN) is not None:
+            return None
+        what = "text"
+        if _HTML.match(_behind_prologue(head)):
+            what = "a web page"
+        elif text.lstrip("\ufeff \t\r\n")[:1] in ("{", "["):
+            what = "JSON text"
+    # Asked last: it reads the end of the file, and a deflated member has to be unpacked for it.
+    return None if trailing_zip(source) else what
 
 
 # ---- one judge for each kind of thing
