@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from safeload.context import Context, Target
-from safeload.errors import EmptyFileError, MalformedError, NotAModelError, PinError, RefusedError, SafeloadError, SafeloadWarning, SignatureError
+from safeload.errors import EmptyFileError, MalformedError, NotAModelError, PinError, RefusedError, SafeloadError, SafeloadWarning, SignatureError, UnpinnedWarning
 from safeload.findings import Outcome, Report
 from safeload.formats import Contents
 from safeload.policy import Policy, decide, denied_reason, signer_reasons, snippet, unpinned_finding
@@ -160,7 +160,7 @@ class Gate:
 
 def _warn_unpinned(name: str) -> None:
     warnings.warn(
-        f"{name}: no pin covers the file; run 'safeload lock' to pin it, or set unpinned = \"allow\"", SafeloadWarning, stacklevel=6
+        f"{name}: no pin covers the file; run 'safeload lock' to pin it, or set unpinned = \"allow\"", UnpinnedWarning, stacklevel=6
     )
 
 

@@ -171,3 +171,7 @@ class MissingExtraError(SafeloadError, ImportError):
 
 class SafeloadWarning(UserWarning):
     """Something that is worth saying and stops nothing: a lockfile of a newer minor version."""
+
+
+class UnpinnedWarning(SafeloadWarning):
+    """A file was loaded that no pin covers, and policy says to warn (its default where no lockfile is in force)."""
