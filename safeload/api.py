@@ -2,14 +2,24 @@
 
 from __future__ import annotations
 
-import warnings
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from safeload.context import Context, Target
-from safeload.errors import EmptyFileError, MalformedError, NotAModelError, PinError, RefusedError, SafeloadError, SafeloadWarning, SignatureError, UnpinnedWarning
+from safeload.errors import (
+    EmptyFileError,
+    MalformedError,
+    NotAModelError,
+    PinError,
+    RefusedError,
+    SafeloadError,
+    SignatureError,
+    UnpinnedWarning,
+    warn,
+)
 from safeload.findings import Outcome, Report
 from safeload.formats import Contents
 from safeload.policy import Policy, decide, denied_reason, signer_reasons, snippet, unpinned_finding
@@ -20,7 +30,7 @@ from safeload.torch_arguments import Arguments
 if TYPE_CHECKING:
     from safeload.lockfile import Pin
 
-__all__ = ["Gate", "load", "load_with", "refuse_unreadable", "scan", "scan_source", "sha256_and_tree"]
+__all__ = ["Gate", "announced", "load", "load_with", "refuse_unreadable", "scan", "scan_source", "sha256_and_tree"]
 
 _NOT_HERE = frozenset({"SL501", "SL502", "SL503"})
 
@@ -155,13 +165,11 @@ class Gate:
             return
         if held.signature == "require":
             raise SignatureError("; ".join(missing), where=self.source.name, hint="this version of safeload verifies no signatures yet")
-        warnings.warn(f"{self.source.name}: {'; '.join(missing)}", SafeloadWarning, stacklevel=6)
+        warn(f"{self.source.name}: {'; '.join(missing)}")
 
 
 def _warn_unpinned(name: str) -> None:
-    warnings.warn(
-        f"{name}: no pin covers the file; run 'safeload lock' to pin it, or set unpinned = \"allow\"", UnpinnedWarning, stacklevel=6
-    )
+    warn(f"{name}: no pin covers the file; run 'safeload lock' to pin it, or set unpinned = \"allow\"", UnpinnedWarning)
 
 
 def _refusal(name: str, report: Report, reasons: tuple[str, ...], refused: tuple[str, ...], outcome: Outcome) -> SafeloadError:
@@ -194,8 +202,6 @@ def _refusal(name: str, report: Report, reasons: tuple[str, ...], refused: tuple
 
 def torch_safe_globals() -> frozenset[str]:
     """Names that the program itself gave to `torch.serialization.add_safe_globals`; none when torch is not imported."""
-    import sys
-
     torch = sys.modules.get("torch")
     if torch is None:
         return frozenset()
@@ -222,6 +228,20 @@ def refuse_unreadable(source: Source, contents: Contents | None, report: Report)
         kind = EmptyFileError if found.rule == "SL503" else NotAModelError
     where = name + (found.where if found is not None else "")
     raise kind(message, where=where, hint=f"'safeload scan {name}' says what was seen").under(found.rule if found else "SL501")
+
+
+@contextmanager
+def announced(gate: Gate) -> Iterator[None]:
+    """Tell audit hooks how a load ends: "safeload.load" with the Source, the Report, and the SafeloadError or None.
+
+    A hook may take digests of the source; they are of the bytes that were used.
+    """
+    try:
+        yield
+    except SafeloadError as error:
+        sys.audit("safeload.load", gate.source, gate.report, error)
+        raise
+    sys.audit("safeload.load", gate.source, gate.report, None)
 
 
 @contextmanager
@@ -292,7 +312,7 @@ def _load(source: Source, context: Context, target: Target, arguments: Arguments
     contents, report = examine(source, arguments.reading(), values=False)
     unknown = arguments.unknown or context.policy_for(target.pin).unknown_globals
     gate = Gate(context, target, source, report, inert=unknown == "inert")
-    with _pinned_first(gate):
+    with announced(gate), _pinned_first(gate):
         refuse_unreadable(source, contents, report)
         if contents is None:
             raise MalformedError("no reader claims the file", where=source.name)
@@ -317,9 +337,9 @@ def _load(source: Source, context: Context, target: Target, arguments: Arguments
             )
         except SafeloadError as error:
             raise error.at(source.name) from error.__cause__
-        if contents.end is not None:
-            source.leave_at(contents.end)
-        return value
+    if contents.end is not None:
+        source.leave_at(contents.end)
+    return value
 
 
 def _nothing() -> None:

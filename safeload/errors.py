@@ -25,6 +25,8 @@ from __future__ import annotations
 
 import io
 import pickle
+import sys
+import warnings
 from collections.abc import Callable, Sequence
 from typing import Any, Self
 
@@ -175,3 +177,11 @@ class SafeloadWarning(UserWarning):
 
 class UnpinnedWarning(SafeloadWarning):
     """A file was loaded that no pin covers, and policy says to warn (its default where no lockfile is in force)."""
+
+
+def warn(text: str, category: type[SafeloadWarning] = SafeloadWarning) -> None:
+    """Warn at the line that called safeload, however many of its own functions lie between."""
+    level, frame = 2, sys._getframe(1)  # noqa: SLF001 - warnings.warn counts the same frames
+    while frame.f_back is not None and str(frame.f_globals.get("__name__")).partition(".")[0] in ("safeload", "contextlib"):
+        level, frame = level + 1, frame.f_back
+    warnings.warn(text, category, stacklevel=level)

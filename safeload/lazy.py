@@ -126,22 +126,23 @@ def open(f: Any, *, policy: Any = None, lock: Any = None) -> Iterator[LazyFile]:
     Raises:
         RefusedError, PinError, MalformedError: as for `safeload.load`.
     """
-    from safeload.api import Gate, refuse_unreadable
+    from safeload.api import Gate, announced, refuse_unreadable
     from safeload.tensor_table import table_of
 
     context = Context.of(policy, lock)
     target = context.target(f)
     with Source.open(target.file) as source:
         contents, report = examine(source)
-        refuse_unreadable(source, contents, report)
-        if contents is None:
-            raise MalformedError("no reader claims the file", where=source.name)
         gate = Gate(context, target, source, report, inert=False)
-        if gate.needs_digest and target.pin is None:
-            gate.match()
-        gate.pin = gate.pin or target.pin
-        gate.decide()
-        lazy = LazyFile(source, table_of(contents), dict(contents.metadata), gate.pin)
-        if gate.pin is not None:
-            lazy._verified_leaves()
+        with announced(gate):
+            refuse_unreadable(source, contents, report)
+            if contents is None:
+                raise MalformedError("no reader claims the file", where=source.name)
+            if gate.needs_digest and target.pin is None:
+                gate.match()
+            gate.pin = gate.pin or target.pin
+            gate.decide()
+            lazy = LazyFile(source, table_of(contents), dict(contents.metadata), gate.pin)
+            if gate.pin is not None:
+                lazy._verified_leaves()
         yield lazy

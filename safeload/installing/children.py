@@ -39,7 +39,7 @@ class _Greeting:
 
 def cover_spawned(spawn: ModuleType, current: Callable[[], Options | None]) -> None:
     """Let what `multiprocessing.spawn` sends to a child begin with our options."""
-    original = spawn.get_preparation_data  # type: ignore[attr-defined]
+    original = spawn.get_preparation_data
     if any(original is ours for _, _, ours in _ORIGINALS.values()):
         return
 
@@ -65,7 +65,7 @@ def from_parent(options: bytes) -> None:
     """Install in a spawned child. The bytes come from the parent, over the pipe that multiprocessing itself trusts."""
     from safeload.installing.switch import push
 
-    found = pickle.loads(options)
+    found = pickle.loads(options)  # noqa: S301 - see above
     if isinstance(found, Options):
         push(found)
 
@@ -80,7 +80,7 @@ def environment(options: Options, environ: Mapping[str, str], **more: str) -> di
     """
     said = {
         "policy": options.policy, "lock": options.lock, "unknown": options.unknown, "guard": options.guard,
-        "directory": str(options.directory), **more,
+        "unpinned": options.unpinned, "directory": str(options.directory), **more,
     }  # fmt: skip
     paths = [str(STARTUP), *(part for part in environ.get("PYTHONPATH", "").split(os.pathsep) if part and part != str(STARTUP))]
     return {**environ, "PYTHONPATH": os.pathsep.join(paths), VARIABLE: json.dumps(said)}
@@ -97,11 +97,12 @@ def from_environment() -> None:
 
     said = json.loads(os.environ[VARIABLE])
     options = Options(
-        policy=said["policy"], lock=said["lock"], unknown=said["unknown"], guard=said["guard"], directory=Path(said["directory"])
-    )
+        policy=said["policy"], lock=said["lock"], unknown=said["unknown"], guard=said["guard"], unpinned=said["unpinned"],
+        directory=Path(said["directory"]),
+    )  # fmt: skip
     options.context()
-    push(options)
     if said.get("trace"):
         from safeload.installing.tracing import write_trace
 
         write_trace(said["trace"])
+    push(options)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 from safeload.context import Context
 from safeload.errors import UsageError
@@ -25,6 +25,7 @@ class Options:
         lock: Likewise.
         unknown: "refuse", "inert", or None when policy decides.
         guard: "report", "enforce", or None.
+        unpinned: What becomes of files that no pin covers, where that is not the policy's to say (`safeload trace`).
         directory: Where a policy and a lockfile are looked for when none was given: the working directory of that moment. A
             program that later changes into a model's directory must not come under the policy that lies there.
     """
@@ -33,6 +34,7 @@ class Options:
     lock: Any = None
     unknown: str | None = None
     guard: str | None = None
+    unpinned: Literal["refuse", "warn", "allow"] | None = None
     directory: Path = field(default_factory=Path.cwd)
 
     @classmethod
@@ -62,7 +64,8 @@ class Options:
             from safeload.lockfile import find
 
             lock = find(self.directory) or False
-        return Context.of(policy, lock)
+        context = Context.of(policy, lock)
+        return context if self.unpinned is None else replace(context, policy=replace(context.policy, unpinned=self.unpinned))
 
     def internal_context(self) -> Context:
         """For bytes that the process made itself: judged like all others, but no pin or signature can exist for them."""
@@ -72,4 +75,4 @@ class Options:
 
 def _absolute(place: Any) -> Any:
     """A path as an absolute one; anything else as it is."""
-    return os.path.abspath(os.fsdecode(place)) if isinstance(place, (str, os.PathLike)) else place
+    return str(Path(os.fsdecode(place)).absolute()) if isinstance(place, (str, os.PathLike)) else place

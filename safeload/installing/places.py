@@ -16,11 +16,9 @@ Place = tuple[str, str]
 def dictionaries() -> Iterator[tuple[str, dict[str, Any]]]:
     """Yield the name and the dictionary of every imported module, without waking one that loads its parts lazily."""
     for name, module in list(sys.modules.items()):
-        if not isinstance(module, ModuleType):
-            continue
-        held = object.__getattribute__(module, "__dict__")
-        if type(held) is dict:
-            yield name, held
+        # People put all kinds of things into sys.modules; only what is a module has a dictionary that is safe to look at.
+        if issubclass(type(module), ModuleType):
+            yield name, object.__getattribute__(module, "__dict__")
 
 
 def replace_everywhere(old: Function, new: Function) -> list[Place]:

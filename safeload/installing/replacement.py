@@ -29,7 +29,8 @@ def replacement_for(original: Function, current: Callable[[], Options | None]) -
         options = current()
         if options is None:
             return original(f, map_location, pickle_module, weights_only=weights_only, mmap=mmap, **pickle_load_args)
-        internal = _is_storage_unpickling(sys._getframe(1).f_globals, sys._getframe(1).f_code.co_name)
+        caller = sys._getframe(1)  # noqa: SLF001 - see _is_storage_unpickling
+        internal = _is_storage_unpickling(caller.f_globals, caller.f_code.co_name)
         return checked_load(options, f, map_location, pickle_module, weights_only, mmap, pickle_load_args, internal=internal)
 
     functools.update_wrapper(load, original)

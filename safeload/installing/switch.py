@@ -5,14 +5,13 @@ from __future__ import annotations
 import contextvars
 import os
 import threading
-import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from types import ModuleType
 from typing import Any, Final
 
-from safeload.errors import SafeloadWarning
+from safeload.errors import warn
 from safeload.findings import escape
 from safeload.installing.arrival import Watcher
 from safeload.installing.options import Options
@@ -116,9 +115,7 @@ class _State:
                 if found in ours:  # torch.serialization was reloaded, and has had two functions
                     continue
                 name = escape(f"{getattr(found, '__module__', '?')}.{getattr(found, '__qualname__', '?')}")
-                warnings.warn(
-                    f"{module}.{attribute} was replaced by {name} while safeload was installed; it is left as it is", SafeloadWarning, stacklevel=4
-                )
+                warn(f"{module}.{attribute} was replaced by {name} while safeload was installed; it is left as it is")
         self.covers.clear()
 
 

@@ -9,14 +9,14 @@ import sys
 HERE = os.path.dirname(os.path.abspath(__file__))
 
 
-def _stop(why):  # type: ignore[no-untyped-def]
+def _stop(why: object) -> None:
     """End the process: a program that was to be covered and is not must not run."""
     sys.stderr.write("safeload: the program was not started, because it could not be covered: %s\n" % (why,))
     sys.stderr.flush()
     os._exit(2)
 
 
-def _cover():  # type: ignore[no-untyped-def]
+def _cover() -> None:
     """Install safeload as the environment says."""
     if "SAFELOAD_RUN" not in os.environ:
         return
@@ -39,12 +39,12 @@ def _cover():  # type: ignore[no-untyped-def]
         sys.path[:] = before
 
 
-def _has_torch():  # type: ignore[no-untyped-def]
+def _has_torch() -> bool:
     """Whether this interpreter could load a model at all."""
     return any(os.path.isdir(os.path.join(entry or os.curdir, "torch")) for entry in sys.path)
 
 
-def _go_on():  # type: ignore[no-untyped-def]
+def _go_on() -> None:
     """Leave the module path as the program would have found it, and run the sitecustomize that we stand in front of."""
     sys.path[:] = [entry for entry in sys.path if os.path.abspath(entry or os.curdir) != HERE]
     from importlib.machinery import PathFinder
