@@ -10,9 +10,11 @@ from typing import Final
 from safeload.errors import MalformedError
 from safeload.formats.base import Contents
 from safeload.formats.nested import read_members
+from safeload.formats.not_a_model import diagnose
 from safeload.formats.torch_zip_file import TorchScriptFile, TorchZipFile
 from safeload.formats.zip_container import looks_like_zip, read_archive
 from safeload.source import Reading, Source
+from safeload.walk import finding
 
 __all__ = ["ZipFile"]
 
@@ -34,9 +36,20 @@ class ZipFile:
         archive = read_archive(source, reading.limits)
         contents.findings += archive.findings
         contents.error = archive.error
+        if archive.error is not None and not archive.members:
+            _name_truncation(source, contents)
         contents.metadata["members"] = str(len(archive.members))
         try:
             read_members(source, archive, reading, contents)
         except MalformedError as error:
             contents.error = contents.error or error.message
         return contents
+
+
+def _name_truncation(source: Source, contents: Contents) -> None:
+    """A zip without its directory is a download that stopped early; say so in place of what the directory's reader missed."""
+    rule, message, _ = diagnose(source)
+    if rule == "SL502":
+        contents.findings = [item for item in contents.findings if item.rule != "SL201"]
+        contents.findings.append(finding(rule, message))
+        contents.error = message

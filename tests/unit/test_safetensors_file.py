@@ -273,3 +273,17 @@ def test_many_tensors_are_read_quickly() -> None:
     contents = read(data)
     assert contents.error is None
     assert time.perf_counter() - started < 3
+
+
+def test_a_file_that_an_unpickler_would_also_read_is_two_files() -> None:
+    """The eight bytes of the length can be an opcode that swallows the front of the header."""
+    record = b'":{"dtype":"U8","shape":[0],"data_offsets":[0,0]}'
+    header = b'{"' + b"a" * 11 + b"cos" + record + b"\n,\n" + b'"b' + record + b"}"
+    length = 0x1000 + ord("X")  # BINUNICODE of 16 bytes; GLOBAL stands behind them
+    data = file_of(header.ljust(length))
+    contents = read(data)
+    assert contents.error is None
+    assert list(contents.table or ()) == ["a" * 11 + "cos", "b"]
+    assert [found.rule for found in contents.findings] == ["SL213"]
+    assert len(contents.parts) == 1
+    assert read(file_of({"a": entry("U8", [1], 0, 1)}, b"x")).parts == []

@@ -208,6 +208,14 @@ def test_a_checkpoint_of_torch_is_not_claimed() -> None:
     assert not ZipFile().claims(Source.open(b"text"))
 
 
+def test_half_a_download_is_called_that() -> None:
+    """Not malicious, not malformed: cut off, and behind which member."""
+    whole = zipped({"m/data.pkl": PICKLE, "m/version": b"3", "m/data/0": bytes(3_000)})
+    contents = read(whole[:2_000])
+    assert refusing(contents) == {"SL502"}
+    assert "'m/data/0'" in (contents.error or "")
+
+
 @pytest.mark.parametrize("wrap", [zipped, tarred], ids=["zip", "tar"])
 def test_broken_structure_does_not_stop_the_look_at_members(wrap: object) -> None:
     assert callable(wrap)
