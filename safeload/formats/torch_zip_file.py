@@ -15,6 +15,7 @@ from typing import Final
 from safeload.errors import EndiannessError, MalformedError, SafeloadError
 from safeload.findings import escape
 from safeload.formats.base import Contents, StreamPart
+from safeload.formats.nested import read_members
 from safeload.formats.streams import looks_like_pickle, walk_behind
 from safeload.formats.storages import StorageRef, StorageTable, as_finding, storage_refs
 from safeload.formats.zip_container import Archive, Member, looks_like_zip, read_archive, read_member
@@ -26,6 +27,7 @@ from safeload.walk.signatures import Modelled, script_global
 __all__ = ["TorchScriptFile", "TorchZipFile"]
 
 _SMALL: Final = 4096
+_SHOWN: Final = 20
 _PLAIN_RECORDS: Final = frozenset(
     {"data.pkl", "version", "byteorder", ".format_version", ".storage_alignment", ".data/serialization_id", ".data/version"}
 )
@@ -136,19 +138,22 @@ class _TorchArchive:
         return member.region
 
     def _others(self, source: Source, reading: Reading, contents: Contents, records: dict[str, Member], strangers: list[Member]) -> None:
-        """Members that are no torch record: whatever in them is a pickle stream is walked too."""
+        """Members that are no torch record: each is read as a file of its own, whatever it is called."""
+        others = list(strangers)
         for name, member in records.items():
             if name in _PLAIN_RECORDS or name.startswith("data/") or member.is_dir:
                 continue
-            self._other(source, reading, contents, name, member)
-        for member in strangers:
-            if not member.is_dir:
-                self._other(source, reading, contents, member.name, member)
-
-    def _other(self, source: Source, reading: Reading, contents: Contents, name: str, member: Member) -> None:
-        if not self.known(name):
-            contents.findings.append(replace(finding("SL215", f"a member that torch does not write: {escape(name)}"), member=member.name))
-        self._walk_if_pickle(source, reading, contents, member)
+            if self.known(name):
+                self._walk_if_pickle(source, reading, contents, member)
+            else:
+                others.append(member)
+        for member in others[:_SHOWN]:
+            text = f"a member that torch does not write: {escape(member.name)}"
+            contents.findings.append(replace(finding("SL215", text), member=member.name))
+        # What no reader knows is no reason to refuse the checkpoint around it: torch does not look at it either.
+        error = contents.error
+        read_members(source, Archive(members=tuple(others)), reading, contents)
+        contents.error = error
 
     def known(self, name: str) -> bool:
         """Whether the format itself has a record of this name."""
