@@ -299,14 +299,21 @@ def load(
     return load_with(f, Context.of(policy, lock), arguments)
 
 
-def load_with(f: Any, context: Context, arguments: Arguments) -> Any:
-    """Do what `load` does, with arguments that were checked and a context that is known."""
+def load_with(f: Any, context: Context, arguments: Arguments, *, granted: bool = True) -> Any:
+    """Do what `load` does, with arguments that were checked and a context that is known.
+
+    Args:
+        f: As for `load`.
+        context: The policy and the lock in force.
+        arguments: Checked.
+        granted: Whether classes that policy allows are made; without it they are inert data like all others.
+    """
     target = context.target(f)
     with Source.open(target.file) as source:
-        return _load(source, context, target, arguments)
+        return _load(source, context, target, arguments, granted=granted)
 
 
-def _load(source: Source, context: Context, target: Target, arguments: Arguments) -> Any:
+def _load(source: Source, context: Context, target: Target, arguments: Arguments, *, granted: bool) -> Any:
     from safeload.build.torch_tensors import build_torch
 
     contents, report = examine(source, arguments.reading(), values=False)
@@ -332,7 +339,7 @@ def _load(source: Source, context: Context, target: Target, arguments: Arguments
                 map_location=arguments.map_location,
                 mmap=arguments.mmap,
                 unknown=unknown,
-                grants=gate.grants,
+                grants=gate.grants if granted else (),
                 before_build=before_build if gate.needs_digest else _nothing,
             )
         except SafeloadError as error:

@@ -6,20 +6,22 @@ entered once, so that deep, shared and circular data end.
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Final
 
-from safeload.errors import UnsupportedError
+from safeload.errors import LimitError, UnsupportedError
 from safeload.findings import escape
 from safeload.formats import Contents
 from safeload.program import Call, Inert, TensorSpec
 from safeload.walk import kinds
 from safeload.walk.model import Model, build
 
-__all__ = ["children", "flatten", "is_spec", "module_children", "spec_of", "table_of"]
+__all__ = ["IsTensor", "children", "flatten", "is_spec", "module_children", "spec_of", "table_of"]
 
 IsTensor = Callable[[Any], bool]
 _MODULE_KEYS: Final = ("_parameters", "_buffers", "_modules")
+_MOST_STEPS: Final = 20_000_000
 
 
 def is_spec(value: Any) -> bool:
@@ -37,7 +39,8 @@ def spec_of(value: Any) -> TensorSpec | None:
 def module_children(node: Inert) -> list[tuple[str, Any]] | None:
     """What `module.state_dict()` would visit of an inert `nn.Module`, in its order; None when it is none.
 
-    Buffers that the module calls non-persistent are left out, as there.
+    Buffers that the module calls non-persistent are left out, as there. What only code could give is not there: extra state,
+    and names that a class changes by hooks or by its own `_save_to_state_dict`.
     """
     state = node.state
     if isinstance(state, tuple) and state and isinstance(state[0], Mapping):
@@ -56,43 +59,92 @@ def children(value: Any) -> list[tuple[str, Any]]:
     """The named parts of a value: of a mapping, a sequence, or an inert node."""
     if isinstance(value, Mapping):
         return [(str(key), item) for key, item in value.items()]
-    if isinstance(value, (list, tuple)):
+    if isinstance(value, (list, tuple, deque)):
         return [(str(index), item) for index, item in enumerate(value)]
     if isinstance(value, Inert):
         parts = module_children(value)
-        if parts is not None:
-            return parts
-        parts = children(value.state) if value.state is not None else []
-        parts += [(f"args.{index}", item) for index, item in enumerate(value.args or ())]
-        parts += [(f"items.{i}", item) for i, item in enumerate(value.items)]
-        return parts
+        return _inert_children(value) if parts is None else parts
     return []
 
 
-def flatten(value: Any, is_tensor: IsTensor) -> Iterator[tuple[str, Any]]:
-    """Yield (dotted name, tensor) for every tensor in `value`; shared tensors under each of their names."""
-    on_path: set[int] = set()
-    entered: dict[int, int] = {}
-    todo: list[tuple[str, Any, bool]] = [("", value, False)]
+def _inert_children(node: Inert) -> list[tuple[str, Any]]:
+    """Attributes by name, what was put in by key or index, arguments as "args.0"."""
+    parts: list[tuple[str, Any]] = []
+    # Slots come as a second mapping beside the attributes.
+    for index, state in enumerate(node.state if type(node.state) is tuple else (node.state,)):
+        parts += children(state) if isinstance(state, (Mapping, list)) else [(f"state.{index}", state)]
+    parts += [(f"args.{index}", item) for index, item in enumerate(node.args or ())]
+    parts += node.kwargs.items()
+    if all(type(item) is tuple and len(item) == 2 and isinstance(item[0], (str, int)) for item in node.items):
+        return parts + [(str(key), item) for key, item in node.items]
+    return parts + [(str(index), item) for index, item in enumerate(node.items)]
+
+
+def _is_container(value: Any) -> bool:
+    return isinstance(value, (Mapping, list, tuple, deque, Inert))
+
+
+def _holders(value: Any, is_tensor: IsTensor) -> dict[int, list[tuple[str, Any]]]:
+    """The parts of every container from which a tensor can be reached, by the container's identity.
+
+    Without this, containers that share containers would have to be gone through once for each way that leads to them,
+    although nothing is in them.
+    """
+    parts_of: dict[int, list[tuple[str, Any]]] = {}
+    above: dict[int, list[int]] = {}
+    leading: list[int] = []
+    # The parts keep alive what an inert node's children make on the fly, so that no identity is used twice.
+    todo = [value]
     while todo:
+        node = todo.pop()
+        if id(node) in parts_of:
+            continue
+        parts = parts_of[id(node)] = children(node)
+        for _, item in parts:
+            if is_tensor(item):
+                leading.append(id(node))
+            elif _is_container(item):
+                above.setdefault(id(item), []).append(id(node))
+                todo.append(item)
+    holding: set[int] = set()
+    while leading:
+        node_id = leading.pop()
+        if node_id not in holding:
+            holding.add(node_id)
+            leading.extend(above.get(node_id, ()))
+    return {
+        node_id: [part for part in parts if is_tensor(part[1]) or id(part[1]) in holding]
+        for node_id, parts in parts_of.items()
+        if node_id in holding
+    }
+
+
+def flatten(value: Any, is_tensor: IsTensor) -> Iterator[tuple[str, Any]]:
+    """Yield (dotted name, tensor) for every tensor in `value`; shared tensors under each of their names, as `state_dict()` does.
+
+    Raises:
+        LimitError: containers that share containers stand for more names than anything real has.
+    """
+    if is_tensor(value):
+        yield "", value
+        return
+    parts_of = _holders(value, is_tensor)
+    on_path: set[int] = set()
+    steps = 0
+    todo: list[tuple[str, Any, bool]] = [("", value, False)] if id(value) in parts_of else []
+    while todo:
+        steps += 1
+        if steps > _MOST_STEPS:
+            raise LimitError(f"more than {_MOST_STEPS} ways lead to tensors").under("SL127")
         name, node, leaving = todo.pop()
         if leaving:
             on_path.discard(id(node))
-            continue
-        if is_tensor(node):
+        elif is_tensor(node):
             yield name, node
-            continue
-        if isinstance(node, (str, bytes, bytearray)) or id(node) in on_path:
-            continue
-        # A container that is shared has its tensors under each name, as state_dict() gives; but not without end.
-        entered[id(node)] = entered.get(id(node), 0) + 1
-        if entered[id(node)] > 64:
-            continue
-        parts = children(node)
-        if parts:
+        elif id(node) not in on_path:
             on_path.add(id(node))
             todo.append((name, node, True))
-            todo.extend((f"{name}.{key}" if name else key, item, False) for key, item in reversed(parts))
+            todo.extend((f"{name}.{key}" if name else key, item, False) for key, item in reversed(parts_of[id(node)]))
 
 
 def table_of(contents: Contents) -> dict[str, TensorSpec]:
