@@ -1,0 +1,96 @@
+"""The object in a source, as an inert tree, together with what judges it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from safeload.conversion.recorder import Recorder
+from safeload.errors import MalformedError, RefusedError, UsageError
+from safeload.findings import Level, Outcome, Report
+from safeload.formats import Contents
+from safeload.policy import Policy, decide
+from safeload.program import StorageSpec
+from safeload.reporting import examine
+from safeload.source import Reading, Source
+from safeload.walk.model import build
+
+__all__ = ["Opened", "open_tree"]
+
+
+@dataclass(slots=True)
+class Opened:
+    """One source, read and judged.
+
+    Attributes:
+        source: Its bytes.
+        contents: What the reader found.
+        report: The evidence.
+        root: The object, without torch.
+        recorder: The model that made it; None for formats without a stream.
+        script: Whether it is TorchScript's.
+    """
+
+    source: Source
+    contents: Contents
+    report: Report
+    root: Any
+    recorder: Recorder | None
+    script: bool
+
+    @property
+    def storages(self) -> list[StorageSpec]:
+        """Every storage that the reader found."""
+        return self.contents.storages
+
+
+def open_tree(source: Source, reading: Reading, policy: Policy | None, *, strict: bool) -> Opened:
+    """Read a source into an inert tree.
+
+    Args:
+        source: Open.
+        reading: How.
+        policy: What is allowed; by default nothing beyond what is modelled.
+        strict: Whether globals that are not modelled refuse the file; else they become inert nodes.
+
+    Raises:
+        RefusedError: policy does not allow the file, even as inert data.
+        MalformedError: it is not what it claims to be, or no reader claims it.
+        UsageError: it was converted already.
+    """
+    contents, report = examine(source, reading, values=False)
+    if contents is None:
+        raise MalformedError(report.error or "no reader claims the file", where=source.name).under("SL501")
+    from safeload.conversion.manifest import KEY, SIDECAR_KEY
+
+    if contents.format == "safetensors" and (KEY in contents.metadata or SIDECAR_KEY in contents.metadata):
+        raise UsageError("the file is a converted one already", where=source.name)
+    decision = decide(report, policy or Policy(), inert=not strict)
+    if decision.outcome is not Outcome.ALLOWED:
+        _refuse(source, report, decision.outcome, decision.reasons, decision.refused_globals)
+    root, recorder = _build(source, contents)
+    return Opened(source, contents, report, root, recorder, contents.script)
+
+
+def _refuse(source: Source, report: Report, outcome: Outcome, reasons: tuple[str, ...], refused: tuple[str, ...]) -> None:
+    text = "; ".join(reasons) or "no verdict was possible"
+    if outcome is Outcome.ERROR:
+        raise MalformedError(text, where=source.name)
+    findings = tuple(found for found in report.findings if found.level is not Level.NOTE)
+    raise RefusedError(f"refused: {text}", where=source.name, findings=findings, globals=refused).under(
+        findings[0].rule if findings else ""
+    )
+
+
+def _build(source: Source, contents: Contents) -> tuple[Any, Recorder | None]:
+    """The object, by a build that makes nothing real."""
+    main = contents.main
+    if contents.table is not None and main is None:
+        return dict(contents.table), None
+    if main is None:
+        raise MalformedError(f"a {contents.format} file that has neither a stream nor tensors", where=source.name)
+    recorder = Recorder(main.walk, unknown="inert", persistent=main.persistent)
+    try:
+        return build(main.walk, recorder), recorder
+    except MalformedError as error:
+        raise error.at(source.name) from None
