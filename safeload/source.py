@@ -167,19 +167,34 @@ class _Stream:
         self._lock = threading.Lock()
 
     def into(self, offset: int, view: memoryview) -> int:
-        done = 0
         with self._lock:
             self.file.seek(self.origin + offset)
-            while done < len(view):
-                data = self.file.read(min(len(view) - done, 64 * CHUNK))
-                if not isinstance(data, (bytes, bytearray, memoryview)):
-                    raise ArgumentError(f"reads {type(data).__name__}, not bytes: open the file in binary mode")
-                if not data:
-                    break
-                if len(data) > len(view) - done:
-                    raise ArgumentError("its read() gives more bytes than were asked for")
-                view[done : done + len(data)] = data
-                done += len(data)
+            # readinto saves a copy of every byte; where it is missing or not meant seriously, read does
+            return self._by_readinto(view) if callable(getattr(self.file, "readinto", None)) else self._by_read(view)
+
+    def _by_readinto(self, view: memoryview) -> int:
+        done = 0
+        while done < len(view):
+            got = self.file.readinto(view[done:])
+            if type(got) is not int or not 0 <= got <= len(view) - done:
+                raise ArgumentError("its readinto() does not say how many bytes it gave")
+            if not got:
+                break
+            done += got
+        return done
+
+    def _by_read(self, view: memoryview) -> int:
+        done = 0
+        while done < len(view):
+            data = self.file.read(min(len(view) - done, 64 * CHUNK))
+            if not isinstance(data, (bytes, bytearray, memoryview)):
+                raise ArgumentError(f"reads {type(data).__name__}, not bytes: open the file in binary mode")
+            if not data:
+                break
+            if len(data) > len(view) - done:
+                raise ArgumentError("its read() gives more bytes than were asked for")
+            view[done : done + len(data)] = data
+            done += len(data)
         return done
 
     def close(self) -> None:
