@@ -1,0 +1,64 @@
+"""How long does a conversion to safetensors take, whole process, against a script with torch.load and save_file?
+
+Run: python benchmarks/bench_convert.py [--full]
+
+Peak memory is the process's largest resident set, in MB, as the kernel counts it.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Final
+
+import measure
+
+SCRIPT: Final = (
+    "import sys, torch; from safetensors.torch import save_file;"
+    " save_file(torch.load(sys.argv[1], weights_only=True), sys.argv[2])"
+)
+PEAK: Final = (
+    "import resource, subprocess, sys; code = subprocess.call(sys.argv[1:]);"
+    " print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss); sys.exit(code)"
+)
+
+
+def run(arguments: list[str], target: Path, peaks: list[int]) -> None:
+    """Run one process and keep its peak memory."""
+    target.unlink(missing_ok=True)
+    tree = os.environ.get("SAFELOAD_BENCH_TREE", str(measure.ROOT))
+    with tempfile.TemporaryFile() as errors:
+        done = subprocess.run(
+            [sys.executable, "-c", PEAK, sys.executable, *arguments],
+            stdout=subprocess.PIPE, stderr=errors, check=False, env={**os.environ, "PYTHONPATH": tree}, text=True,
+        )  # fmt: skip
+        errors.seek(0)
+        if done.returncode:
+            raise SystemExit(errors.read().decode())
+    peaks.append(int(done.stdout.split()[-1]))
+
+
+def main() -> None:
+    """Measure, and print one JSON line."""
+    chosen = measure.options(__doc__)
+    nbytes = (1 << 30) if chosen.full else (1 << 28)
+    peaks: dict[str, list[int]] = {"safeload": [], "script": []}
+    with measure.scratch() as directory:
+        path, target = directory / "m.pt", directory / "m.safetensors"
+        measure.checkpoint(path, 64, nbytes // 256)
+        times = measure.in_turns(
+            {
+                "safeload": lambda: run(["-m", "safeload", "convert", str(path), str(target)], target, peaks["safeload"]),
+                "script": lambda: run(["-c", SCRIPT, str(path), str(target)], target, peaks["script"]),
+            },
+            chosen.rounds,
+        )
+    memory = {f"{name}_peak_mb": max(found) // 1024 for name, found in peaks.items()}
+    measure.emit("convert", times, {"ratio": ("safeload", "script", 0.5)}, bytes=nbytes, peak_target_mb=200, **memory)
+
+
+if __name__ == "__main__":
+    main()
