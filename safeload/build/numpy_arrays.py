@@ -66,7 +66,7 @@ def dtype_of(described: ArrayType) -> np.dtype[Any]:
         raise UnsupportedError(f"this machine's numpy has no dtype {described.text}: {escape(str(error))}") from error
     except ValueError as error:
         raise MalformedError(f"a dtype that numpy does not accept: {escape(str(error))}").under("SL303") from error
-    if found.hasobject or found.itemsize != described.itemsize:
+    if found.hasobject is not (described.text == "|O") or found.itemsize != described.itemsize:
         raise MalformedError(f"a dtype {described.text} of {found.itemsize} bytes").under("SL303")
     return found
 
@@ -139,6 +139,12 @@ class ArrayParts:
             array.__setstate__((1, shape, dtype, order == "F", data))
         except MemoryError as error:
             raise LimitError(f"an array of {len(data)} bytes does not fit into memory").under("SL302") from error
+
+    def fill_objects(self, array: Any, shape: tuple[int, ...], dtype: Any, order: str, items: list[Any]) -> None:
+        """Give an empty array its items, as many as `shape` says, once."""
+        if self._empty.pop(id(array), None) is None:
+            raise MalformedError("an array's state is given twice").under("SL105")
+        array.__setstate__((1, shape, dtype, order == "F", items))
 
     def make_scalar(self, dtype: Any, data: bytes) -> Any:
         """One element."""

@@ -59,6 +59,10 @@ class RealArrays(ArrayAnswers):
         """Give an array that was made empty its contents."""
         self.arrays.fill_array(array, shape, dtype, order, data)
 
+    def fill_objects(self, array: Any, shape: tuple[int, ...], dtype: Any, order: str, items: list[Any]) -> None:
+        """Give an array of objects its items."""
+        self.arrays.fill_objects(array, shape, dtype, order, items)
+
     def array_facts(self, array: Any) -> tuple[str, tuple[int, ...]]:
         """The type of an array, without its byte order, and its shape."""
         return self.arrays.array_facts(array)

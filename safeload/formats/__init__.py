@@ -6,6 +6,8 @@ from typing import Final
 
 from safeload.findings import Level
 from safeload.formats.base import Contents, Format, StreamPart
+from safeload.formats.compressed_file import CompressedFile
+from safeload.formats.joblib_file import JoblibFile
 from safeload.formats.not_a_model import diagnose
 from safeload.formats.npy_file import NpyFile
 from safeload.formats.pickle_file import PickleFile
@@ -29,7 +31,9 @@ FORMATS: Final[tuple[Format, ...]] = (
     NpyFile(),
     TorchTarFile(),
     TarFile(),
+    CompressedFile(),
     TorchLegacyFile(),
+    JoblibFile(),
     PickleFile(),
 )
 """In the order in which they are asked; the first that claims a file reads it."""

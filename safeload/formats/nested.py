@@ -21,7 +21,7 @@ from safeload.formats.zip_read import iter_member
 from safeload.source import Limits, Reading, Source
 from safeload.walk import finding
 
-__all__ = ["Budget", "InnerReading", "read_members"]
+__all__ = ["Budget", "InnerReading", "inner_reading", "read_members"]
 
 _SMALL: Final = 1 << 20
 _NAMED: Final = 8  # members named in a message
@@ -132,8 +132,11 @@ class _Inflated:
         """Nothing was opened."""
 
 
-def _budget(source: Source, reading: Reading) -> Budget:
-    return reading.budget if isinstance(reading, InnerReading) else Budget.of(source.size, reading.limits)
+def inner_reading(source: Source, reading: Reading) -> InnerReading:
+    """How to read what lies in `source`: one level deeper, from the same budget."""
+    budget = reading.budget if isinstance(reading, InnerReading) else Budget.of(source.size, reading.limits)
+    shared = {item.name: getattr(reading, item.name) for item in fields(Reading)}
+    return InnerReading(**{**shared, "depth": reading.depth + 1, "budget": budget})
 
 
 def read_members(source: Source, archive: Archive, reading: Reading, contents: Contents) -> None:
@@ -151,9 +154,8 @@ def read_members(source: Source, archive: Archive, reading: Reading, contents: C
         contents.findings.append(finding("SL217", message))
         contents.error = contents.error or message
         return
-    budget = _budget(source, reading)
-    shared = {item.name: getattr(reading, item.name) for item in fields(Reading)}
-    inner = InnerReading(**{**shared, "depth": reading.depth + 1, "budget": budget})
+    inner = inner_reading(source, reading)
+    budget = inner.budget
     unknown: list[str] = []
     for member in archive.members:
         if member.problem is not None or (member.is_dir and not member.region.nbytes):

@@ -12,7 +12,7 @@ from safeload.errors import LimitError
 from safeload.formats.base import Contents, StreamPart
 from safeload.formats.streams import looks_like_pickle
 from safeload.source import Reading, Source
-from safeload.walk import finding, walk
+from safeload.walk import Walk, finding, walk
 
 __all__ = ["PickleFile"]
 
@@ -43,7 +43,7 @@ class PickleFile:
             if contents.parts and not looks_like_pickle(data[at:]):
                 contents.findings.append(finding("SL126", f"{len(data) - at} bytes follow the last stream", offset=at))
                 break
-            walked = walk(data, at, limits=reading.limits, encoding=reading.encoding)
+            walked = self.walk(data, at, reading)
             contents.parts.append(StreamPart(member=None, offset=at, data=data, walk=walked, main=at == 0))
             at = walked.end
         if len(contents.parts) > 1:
@@ -53,3 +53,7 @@ class PickleFile:
         contents.end = first.end
         contents.error = f"the stream breaks: {first.error}" if first.error else None
         return contents
+
+    def walk(self, data: memoryview, at: int, reading: Reading) -> Walk:
+        """Walk one stream."""
+        return walk(data, at, limits=reading.limits, encoding=reading.encoding)

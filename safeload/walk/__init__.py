@@ -17,10 +17,14 @@ from safeload.walk.signatures import BUILD_STATE, MODELLED, Modelled
 if TYPE_CHECKING:
     from types import ModuleType
 
-__all__ = ["MACHINE", "Resolve", "Walk", "Walker", "default_resolve", "machine", "python3_name", "walk"]
+__all__ = ["MACHINE", "Resolve", "Skip", "Walk", "Walker", "default_resolve", "machine", "python3_name", "walk"]
 
 Resolve = Callable[[str, str], Modelled | None]
 """Takes module and attribute of a global; returns what is modelled of it, or None."""
+
+
+Skip = Callable[["Walker", int, int, int], "int | str"]
+"""Takes the machine, a description's slot, its state's slot and an offset; returns where raw bytes end, or why it cannot be told."""
 
 
 class Walker(Protocol):
@@ -39,6 +43,8 @@ class Walker(Protocol):
     events: list[tuple[str, int, int, int, int]]
     notes: list[tuple[str, str, int]]
     by_name: dict[tuple[str | None, str], int]
+    type_states: dict[int, int]
+    skip: Skip | None
 
     def children(self, slot: int) -> tuple[list[int], int]:
         """Kept slots of a container, and how many it has."""
@@ -134,6 +140,7 @@ def walk(
     encoding: str = "utf-8",
     persistent: int = 0,
     resolve: Resolve = default_resolve,
+    skip: Skip | None = None,
 ) -> Walk:
     """Walk the stream that begins at `start`.
 
@@ -144,6 +151,7 @@ def walk(
         encoding: For Python 2 strings; "bytes" leaves them as bytes.
         persistent: What persistent ids mean: 0 nothing, 1 as in torch streams, 2 as in torch's old tar files.
         resolve: What is modelled; by default the table of `walk.signatures`.
+        skip: Asked about raw bytes between opcodes, see `walk.raw_arrays`; without it there are none.
 
     Returns:
         The walk. A stream that breaks has `error`; what came before is kept, because an unpickler would have run it.
@@ -157,6 +165,7 @@ def walk(
         return f"{module}.{attribute}", modelled.kind if modelled else kinds.UNKNOWN, modelled
 
     walker = machine.Walker(view, start, classify, python3_name, encoding, limits or Limits(), persistent)
+    walker.skip = skip
     error, at, truncated = None, 0, False
     try:
         walker.run(BUILD_STATE)

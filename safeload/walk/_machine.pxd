@@ -23,13 +23,13 @@ cdef object _slice_text(bytes text, Py_ssize_t start, Py_ssize_t end, long long 
 
 cdef class Walker:
     cdef const unsigned char[::1] data
-    cdef public object raw, resolve, mapping, encoding
+    cdef public object raw, resolve, mapping, encoding, skip
     cdef public long long start, size, max_opcodes, max_memo, max_calls, max_expansion
     cdef public long long persistent
     cdef public bint checked
     cdef long long[::1] stack, marks, memo, arena, items
     cdef public long long sp, mp, memo_len, records, kept, odd_keys
-    cdef public dict sparse, by_name, events_of, noted
+    cdef public dict sparse, by_name, events_of, noted, gaps, type_states
     cdef public list globals, events, notes, pids
     cdef public long long opcodes, protocol, end, root
 
@@ -70,6 +70,7 @@ cdef class Walker:
                    count=cython.longlong, op=cython.longlong, length=cython.longlong, start=cython.longlong, first=cython.longlong,
                    slot=cython.longlong, callee=cython.longlong, index=cython.longlong, i=cython.longlong)
     cpdef run(self, dict table)
+    cdef long long skip_array(self, long long wrapper, long long state, long long p, long long at, long long frame_end) except? -7
     cdef long long skip_line(self, long long p, long long at) except? -7
 
 cdef class Builder:
@@ -84,6 +85,6 @@ cdef class Builder:
     cdef recall(self, long long index, long long at)
     cdef call(self, object name, object callee, object args, long long at)
     cdef pairs_into(self, object target, list items, object name, long long at)
-    @cython.locals(data="const unsigned char[::1]", text=bytes, stack=list, marks=list, items=list, p=cython.longlong, end=cython.longlong,
+    @cython.locals(data="const unsigned char[::1]", text=bytes, stack=list, marks=list, items=list, gaps=dict, p=cython.longlong, end=cython.longlong,
                    at=cython.longlong, op=cython.longlong, length=cython.longlong, first=cython.longlong, index=cython.longlong)
     cpdef run(self)

@@ -274,6 +274,9 @@ class Walker:
         self.checked = False
         self.pids = []  # (slot of a storage's persistent id, offset)
         self.root = 0
+        self.skip = None  # asked where the raw bytes behind an array's description end, see walk.raw_arrays
+        self.gaps = {}  # offset of raw bytes between two opcodes: the offset behind them
+        self.type_states = {}  # record of a dtype's arguments: the slot of its state, or -1 when it was given twice
 
     # ---- evidence
 
@@ -549,7 +552,7 @@ class Walker:
     def call(self, name, callee, args, offset):
         """REDUCE, INST, OBJ, NEWOBJ, NEWOBJ_EX: what the call gives, as a slot."""
         kind = callee & 63
-        if kind == 14 or kind == 32 or kind == 33 or kind == 38:
+        if kind == 14 or kind == 32 or kind == 33 or kind == 38 or kind == 40:
             modelled = self.globals[callee >> 6][3]
             signatures = modelled.newobj if name == "NEWOBJ" else modelled.reduce
             if name != "NEWOBJ_EX" and args & 63 == 9:
@@ -561,8 +564,10 @@ class Walker:
                         result = modelled.result
                         if result < 0:
                             return self.items[start]
-                        if (result >= 10 and result <= 13) or (result >= 18 and result <= 21):
+                        if (result >= 10 and result <= 13) or (result >= 18 and result <= 21) or result == 37:
                             return self.container(result)
+                        if result == 29:  # a dtype: its payload is the record of what it was made from
+                            return 29 | (args & ~63)
                         return result
             self.note("SL104", f"{name} of {modelled.name} with {self.shape(args)}", offset)
             return self.event(name, callee, args, offset)
@@ -639,7 +644,19 @@ class Walker:
             if not known:
                 self.note("SL105", f"BUILD sets attributes on a {NAMES[kind]}", offset)
         self.checked = True
-        return 23 if kind == 34 else target
+        if kind == 29 and target >> 6:
+            self.type_states[target >> 6] = -1 if target >> 6 in self.type_states else state
+        return 23 if kind == 34 else 30 if kind == 37 else target
+
+    def skip_array(self, wrapper, state, p, at, frame_end):
+        """Step over the bytes that joblib puts behind the BUILD that describes an array: the offset of the next opcode."""
+        if frame_end and p != frame_end:
+            raise Malformed("an array's bytes begin inside a frame", at)
+        found = self.skip(self, wrapper, state, p) if self.skip is not None else "raw bytes that nobody expects"
+        if type(found) is str:
+            raise Malformed(found, at)
+        self.gaps[p] = found
+        return found
 
     def extend(self, target, first, count, name, offset):
         """APPEND(S), ADDITEMS: into exactly a list, deque or set."""
@@ -886,7 +903,11 @@ class Walker:
                     if sp - fence < 2:
                         raise Malformed("too few values for BUILD", at)
                     sp -= 1
-                    stack[sp - 1] = self.build(stack[sp - 1], stack[sp], at, table)
+                    slot = stack[sp - 1]
+                    stack[sp - 1] = self.build(slot, stack[sp], at, table)
+                    if slot & 63 == 37:
+                        p = self.skip_array(slot, stack[sp], p, at, frame_end)
+                        frame_end = 0
                 elif op == 0x51 or op == 0x50:  # BINPERSID, PERSID
                     if op == 0x50:
                         p = self.skip_line(p, at) + 1
@@ -990,9 +1011,12 @@ class Walker:
                     raise Malformed(f"0x{op:02x} is no opcode", at)
                 if count > self.max_opcodes:
                     raise Malformed(f"more than {self.max_opcodes} opcodes", at)
-        finally:
+        except BaseException:  # not `finally`: Cython copies that clause with all it refers to, beyond the recursion limit
             self.opcodes = count
             self.sp = sp
+            raise
+        self.opcodes = count
+        self.sp = sp
 
     def skip_line(self, p, at):
         end = _line(self.data, p, self.size)
@@ -1157,6 +1181,7 @@ class Builder:
         text = bytes(raw[: self.walker.end])
         stack = self.stack
         append = stack.append
+        gaps = self.walker.gaps
         marks = []
         p = self.walker.start
         end = self.walker.end
@@ -1285,6 +1310,8 @@ class Builder:
             elif op == 0x62:
                 value = stack.pop()
                 stack[-1] = self.model.build(stack[-1], value, at)
+                if gaps:
+                    p = gaps.get(p, p)
             elif op == 0x51:
                 stack[-1] = self.model.persistent(stack[-1], at)
             elif op == 0x50:

@@ -1,7 +1,7 @@
 """What a model answers about numpy's values; without numpy they are `Call` nodes.
 
 `Call("numpy.dtype", (ArrayType,))`, `Call("numpy.ndarray", (shape, dtype, order, bytes))` where order is "C", "F" or a tuple of
-axes, `Call("numpy.scalar", (dtype, bytes))`, `Call("numpy.random.…", (bit generator,), state=…)`.
+axes, `Call("numpy.object_array", (shape, list))`, `Call("numpy.scalar", (dtype, bytes))`, `Call("numpy.random.…", (bit generator,), state=…)`.
 """
 
 from __future__ import annotations
@@ -37,6 +37,12 @@ class ArrayAnswers:
         if array.args:
             raise MalformedError("an array's state is given twice").under("SL105")
         array.args = (shape, dtype, order, data)
+
+    def fill_objects(self, array: Any, shape: tuple[int, ...], dtype: Any, order: str, items: list[Any]) -> None:
+        """Give an array of objects its items, in C's order whatever `order` is, once."""
+        if array.args:
+            raise MalformedError("an array's state is given twice").under("SL105")
+        array.global_name, array.args = "numpy.object_array", (shape, items)
 
     def array_facts(self, array: Any) -> tuple[str, tuple[int, ...]]:
         """The type of an array, without its byte order ("u4"), and its shape."""

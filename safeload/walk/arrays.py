@@ -1,7 +1,8 @@
 """numpy's dtypes, arrays and scalars as a stream describes them: checked, without numpy.
 
-Plain dtypes only: numbers, fixed-width text and bytes, dates, and structures of them. There is no object dtype here,
-because its elements would be whatever the stream says. Source of the states: numpy's `arraydescr_reduce` and `array_reduce`.
+Plain dtypes: numbers, fixed-width text and bytes, dates, and structures of them. An array of objects holds values of the
+stream itself, in a list; objects are never made of bytes, nor do they lie in structures.
+Source of the states: numpy's `arraydescr_reduce` and `array_reduce`.
 """
 
 from __future__ import annotations
@@ -15,7 +16,9 @@ from typing import TYPE_CHECKING, Any, Final
 
 from safeload.errors import MalformedError
 from safeload.findings import escape
+from safeload.program import Call
 from safeload.walk import kinds as k
+from safeload.walk.raw_arrays import MAKERS, RawArrays
 from safeload.walk.strided import check_sizes
 
 if TYPE_CHECKING:
@@ -31,6 +34,7 @@ _LETTERS: Final = {
     "d": "f8", "F": "c8", "D": "c16", "M": "M8", "m": "m8", "S": "S0", "U": "U0", "V": "V0",
 }  # fmt: skip
 _TEXT: Final = re.compile(r"([<>=|]?)(?:([?bBhHiIqQefdFDMmSUV])|([biufcSUVMm])([0-9]{1,9}))\Z")
+_OBJECT: Final = re.compile(r"[<>=|]?O[48]?\Z")
 _UNITS: Final = frozenset({"Y", "M", "W", "D", "h", "m", "s", "ms", "us", "ns", "ps", "fs", "as"})
 _NATIVE: Final = "<" if sys.byteorder == "little" else ">"
 _LARGEST: Final = (1 << 31) - 1  # numpy keeps an item's size in a C int in every release before 2.0
@@ -53,7 +57,7 @@ class ArrayType:
     """A numpy dtype as data.
 
     Attributes:
-        text: As numpy writes it in `dtype.str`: "<f4", "|S5", "<M8[ns]"; "|V8" for a structure.
+        text: As numpy writes it in `dtype.str`: "<f4", "|S5", "<M8[ns]"; "|V8" for a structure, "|O" for objects.
         itemsize: Bytes per element.
         fields: Those of a structure, in order; empty for anything else.
         base: What a subarray consists of, else None.
@@ -81,6 +85,8 @@ def parse_type(text: str) -> ArrayType:
     Raises:
         MalformedError: no plain dtype has this name, or it means another one on another machine.
     """
+    if _OBJECT.match(text):
+        return ArrayType("|O", 8)
     match = _TEXT.match(text)
     if match is None:
         raise _bad(f"a dtype named {escape(repr(text), 40)}")
@@ -153,7 +159,7 @@ def _unit(metadata: Any) -> str:
 def _subarray(model: Model, described: ArrayType, subarray: Any) -> ArrayType:
     if type(subarray) is not tuple or len(subarray) != 2 or model.kind_of(subarray[0]) != k.NPDTYPE:
         raise _bad("a subarray that is not (dtype, shape)")
-    base = model.array_type(subarray[0])
+    base = _no_object(model.array_type(subarray[0]))
     shape = check_sizes(subarray[1] if type(subarray[1]) is tuple else (subarray[1],))
     if prod(shape) * base.itemsize != described.itemsize or base.depth >= _DEPTH:
         raise _bad(f"a subarray of shape {shape} of {base.text} in {described.itemsize} bytes")
@@ -169,7 +175,7 @@ def _structure(model: Model, described: ArrayType, names: Any, fields: Any) -> A
         field = fields[name]
         if type(name) is not str or type(field) is not tuple or len(field) != 2 or model.kind_of(field[0]) != k.NPDTYPE:
             raise _bad("a structure's field that is not (dtype, offset)")
-        inner, offset = model.array_type(field[0]), field[1]
+        inner, offset = _no_object(model.array_type(field[0])), field[1]
         if type(offset) is not int or offset < 0 or offset + inner.itemsize > described.itemsize:
             raise MalformedError(f"field {escape(repr(name), 40)} leaves its structure of {described.itemsize} bytes").under("SL301")
         found.append(ArrayField(name, inner, offset))
@@ -179,12 +185,21 @@ def _structure(model: Model, described: ArrayType, names: Any, fields: Any) -> A
     return replace(described, fields=tuple(found), depth=depth)
 
 
+def _no_object(described: ArrayType) -> ArrayType:
+    """Raise for objects inside a structure: understood, and not modelled."""
+    if described.text == "|O":
+        raise MalformedError("a structure that holds objects").under("SL104")
+    return described
+
+
 def check_length(described: ArrayType, shape: tuple[int, ...], nbytes: int) -> None:
     """Raise unless an array of `shape` has exactly `nbytes` bytes.
 
     Raises:
-        MalformedError: it has not.
+        MalformedError: it has not, or bytes are given for objects: they would become pointers.
     """
+    if described.text == "|O":
+        raise _bad(f"an array of objects made of {nbytes} bytes")
     if prod(shape) * described.itemsize != nbytes or (not described.itemsize and prod(shape) > _LARGEST):
         message = f"an array of shape {shape} of {described.text} needs {prod(shape) * described.itemsize} bytes, and has {nbytes}"
         raise MalformedError(message).under("SL301")
@@ -255,10 +270,42 @@ def _set_array(model: Model, target: Any, state: tuple[Any, ...], at: int) -> An
     rest = state[1:] if len(state) == 5 and type(state[0]) is int and state[0] in (0, 1) else state
     if len(rest) != 4 or model.kind_of(rest[1]) != k.NPDTYPE or type(rest[2]) not in (bool, int):
         raise _bad("an array's state that is not (version, shape, dtype, order, bytes)")
-    shape, data = check_sizes(rest[0]), _raw(rest[3])
+    shape = check_sizes(rest[0])
+    if model.array_type(rest[1]).text == "|O":
+        if type(rest[3]) is not list or len(rest[3]) != prod(shape):
+            raise MalformedError(f"an array of objects of shape {shape} that does not come with a list of as many").under("SL301")
+        model.fill_objects(target, shape, rest[1], "F" if rest[2] else "C", rest[3])
+        return target
+    data = _raw(rest[3])
     check_length(model.array_type(rest[1]), shape, len(data))
     model.fill_array(target, shape, rest[1], "F" if rest[2] else "C", bytes(data))
     return target
 
 
-SETTERS: Final[dict[int, Callable[[Model, Any, Any, int], Any]]] = {k.NPDTYPE: _set_dtype, k.NPARRAY: _set_array}
+def _wrapper(model: Model, args: tuple[Any, ...], at: int) -> Any:
+    return Call("joblib.numpy_pickle.NumpyArrayWrapper", (), k.ARRAY_WRAPPER)
+
+
+def _set_wrapper(model: Model, target: Any, state: dict[str, Any], at: int) -> Any:
+    """BUILD of joblib's description of an array: the array itself, of the bytes behind it or of the stream that they are."""
+    walker = model.walk.walker
+    found = walker.skip.found.get(at + 1) if isinstance(walker.skip, RawArrays) else None
+    if found is None:
+        raise _bad("a description of an array that the walk did not follow")
+    if found.stream is not None:
+        return model.nested(found.stream)
+    shape, dtype, order = check_sizes(state["shape"]), state["dtype"], state.get("order", "C")
+    if order not in ("C", "F"):
+        raise _bad(f"an array in the order {escape(repr(order), 40)}")
+    if model.name_of(state.get("subclass")) != "numpy.ndarray":
+        raise MalformedError("an array of a class that is not modelled").under("SL104")
+    data = bytes(walker.raw[found.data : found.end])
+    check_length(model.array_type(dtype), shape, len(data))
+    return model.make("numpy.ndarray", (shape, dtype, order, data), k.NPARRAY)
+
+
+HANDLERS.update(dict.fromkeys(MAKERS, _wrapper))
+
+SETTERS: Final[dict[int, Callable[[Model, Any, Any, int], Any]]] = {
+    k.NPDTYPE: _set_dtype, k.NPARRAY: _set_array, k.ARRAY_WRAPPER: _set_wrapper,
+}  # fmt: skip

@@ -45,8 +45,10 @@ TYPE: Final = 33  # builtins.list and its like: harmless types as values
 EMPTY_TENSOR: Final = 34  # a legacy tensor that waits for its state
 NPRNG: Final = 35  # a numpy bit generator or generator that takes a state
 STATEFUL: Final = 36  # any other modelled object that takes plain state
+ARRAY_WRAPPER: Final = 37  # joblib's description of an array whose bytes follow it
 SCRIPT: Final = 38  # a TorchScript class, which lives in the archive: described, never made
 SCRIPT_OBJECT: Final = 39
+ARRAY_CLASS: Final = 40  # the class of such a description
 
 NAMES: Final[dict[int, str]] = {
     value: name.lower() for name, value in dict(globals()).items() if name.isupper() and isinstance(value, int)

@@ -8,6 +8,7 @@ derives from it and makes the real tensors; the checks of values stand here, onc
 from __future__ import annotations
 
 import collections
+import copy
 import uuid
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, ClassVar, Final, NoReturn
@@ -24,7 +25,7 @@ from safeload.walk.strided import check_strided
 if TYPE_CHECKING:
     from safeload.walk import Walk
 
-__all__ = ["Model", "Persistent", "Unknown", "build"]
+__all__ = ["TYPE_KINDS", "Model", "Persistent", "Unknown", "build"]
 
 Unknown = str
 """What becomes of a global that is not modelled: "refuse" or "inert"."""
@@ -32,7 +33,7 @@ Unknown = str
 Persistent = Callable[[Any, "Model", int], Any]
 """Takes a persistent id, the model (for `name_of`) and the offset; returns a StorageSpec, a TensorSpec or a plain value."""
 
-_TYPE_KINDS: Final[dict[type, int]] = {
+TYPE_KINDS: Final[dict[type, int]] = {
     type(None): k.NONE, bool: k.BOOL, int: k.INT, float: k.FLOAT, str: k.STR, bytes: k.BYTES, bytearray: k.BYTEARRAY,
     tuple: k.TUPLE, list: k.LIST, dict: k.DICT, set: k.SET, frozenset: k.FROZENSET, complex: k.COMPLEX,
     collections.OrderedDict: k.ODICT, collections.Counter: k.COUNTER, collections.defaultdict: k.DEFAULTDICT,
@@ -97,7 +98,7 @@ class Model(ArrayAnswers):
 
     def kind_of(self, value: Any) -> int:
         """The machine's kind of a value, by its exact type."""
-        kind = _TYPE_KINDS.get(type(value))
+        kind = TYPE_KINDS.get(type(value))
         if kind is not None:
             return k.BIGINT if kind == k.INT and value.bit_length() > 63 else kind
         known = self._known.get(id(value))
@@ -304,6 +305,13 @@ class Model(ArrayAnswers):
     def make(self, name: str, args: tuple[Any, ...], kind: int) -> Any:
         """The value for any other modelled call, its arguments checked."""
         return Call(name, args, kind)
+
+    def nested(self, walk: Walk) -> Any:
+        """The object of a stream inside this one, which knows nothing of its storages."""
+        inner = copy.copy(self)  # what was made so far, and what policy allows, is the same for both
+        inner.walk, inner._known, inner._persistent = walk, {}, None
+        inner.values = [inner._value(entry[3], entry[4]) for entry in walk.walker.globals]
+        return build(walk, inner)
 
     def storage_of(self, value: Any) -> StorageSpec:
         """The spec behind a storage value."""

@@ -78,7 +78,7 @@ _CLASS = _m(k.GLOBAL)
 _OTHER = _m(k.UNKNOWN, k.RESULT)  # a class that is not modelled: refused as such, or granted by policy
 _NOTHING = _sig()
 _LATIN1 = _one_of("latin1", "latin-1", "iso-8859-1")
-_PLAIN_DTYPE = re.compile(r"[<>=|]?(?:[?bBhHiIlLqQefdgFDGSUMmV]|[biufcSUVMm][0-9]{1,6})\Z").match
+_PLAIN_DTYPE = re.compile(r"[<>=|]?(?:[?bBhHiIlLqQefdgFDGSUMmVO]|[biufcSUVMmO][0-9]{1,6})\Z").match
 
 MODELLED: Final[dict[str, Modelled]] = {}
 
@@ -256,6 +256,7 @@ BUILD_STATE: Final[dict[int, tuple[int, frozenset[str] | None]]] = {
     k.NPARRAY: (_TUPLE, None),
     k.NPRNG: (_m(k.DICT, k.TUPLE), None),
     k.STATEFUL: (_m(k.DICT, k.TUPLE, k.LIST), None),
+    k.ARRAY_WRAPPER: (_DICT, None),
     k.SCRIPT_OBJECT: (k.ANY, None),
 }
 
