@@ -12,6 +12,7 @@ from typing import Any, Final
 import torch
 
 from safeload.errors import MalformedError, UnsupportedError
+from safeload.findings import escape
 
 __all__ = ["check_jagged", "check_quantiser", "dim_range", "jagged", "jagged_type", "nested", "quantised", "sparse"]
 
@@ -47,17 +48,33 @@ def sparse(layout: torch.layout, data: tuple[Any, ...], *, garbage: bool = False
         MalformedError: an index points outside, or the parts do not fit together.
     """
     with torch.no_grad():
-        if layout is torch.sparse_coo:
-            indices, values, size, *flags = data
-            coalesced = flags[0] if flags else None
-            _check_coo(indices.detach(), values, size, coalesced=bool(coalesced), look=not garbage and _readable(indices))
-        else:
-            compressed, plain, values, size = data
-            _check_compressed(layout, compressed.detach(), plain.detach(), values, size, look=not garbage and _readable(compressed, plain))
+        try:
+            if layout is torch.sparse_coo:
+                indices, values, size, *flags = data
+                coalesced = flags[0] if flags else None
+                _check_coo(indices.detach(), values, size, coalesced=bool(coalesced), look=not garbage and _readable(indices))
+            else:
+                compressed, plain, values, size = data
+                look = not garbage and _readable(compressed, plain)
+                _check_compressed(layout, compressed.detach(), plain.detach(), values, size, look=look)
+        except MalformedError as error:
+            raise MalformedError(error.message + _in_torchs_words(layout, data)).under(error.rule) from None
     if layout is torch.sparse_coo:
         found: torch.Tensor = _torch.sparse_coo_tensor(indices, values, size, check_invariants=False, is_coalesced=coalesced)
         return found
     return torch.sparse_compressed_tensor(compressed, plain, values, size, layout=layout, check_invariants=False)
+
+
+def _in_torchs_words(layout: torch.layout, data: tuple[Any, ...]) -> str:
+    """What torch says of the same parts when its own checks are on; programs look for that text. "" when it finds nothing."""
+    try:
+        if layout is torch.sparse_coo:
+            _torch._validate_sparse_coo_tensor_args(*data[:3])  # noqa: SLF001 — the check behind check_invariants=True
+        else:
+            _torch._validate_sparse_compressed_tensor_args(*data, layout)  # noqa: SLF001 — likewise
+    except Exception as error:  # noqa: BLE001 — only its text is wanted, and its absence is fine
+        return f" ({escape(str(error).splitlines()[0], 300)})" if str(error) else ""
+    return ""
 
 
 def _check_coo(indices: torch.Tensor, values: torch.Tensor, size: tuple[int, ...], *, coalesced: bool, look: bool) -> None:
