@@ -13,17 +13,17 @@ from safeload.findings import escape
 from safeload.formats import Contents, StreamPart
 from safeload.program import DTYPE_BITS, Call, Global, StorageSpec, TensorSpec
 from safeload.reporting import examine
-from safeload.source import Reading, Source
+from safeload.source import Limits, Reading, Source
 from safeload.tensor_table import flatten, spec_of
-from safeload.walk import kinds
+from safeload.walk import kinds, walk
+from safeload.walk.arrays import ArrayType
 from safeload.walk.model import Model, build
 
 __all__ = ["Inspection", "TensorInfo", "decompile", "inspect"]
 
 _MOST_BYTES: Final = 8 << 20
 _MOST_OPCODES: Final = 100_000
-_MOST_NODES: Final = 1_000_000
-_WORD_BITS: Final = {"b": 8, "h": 16, "i": 32, "l": 64, "q": 64, "e": 16, "f": 32, "d": 64, "?": 8}
+_MOST_NODES: Final = 200_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -212,26 +212,14 @@ def _dtype_name(value: Any) -> str:
 
 
 def _array(name: str, value: Call) -> TensorInfo:
-    """A numpy array: (version, shape, dtype, fortran order, data) as its state, or its parts as arguments."""
-    given = (*value.args, *(value.state if isinstance(value.state, tuple) else ()))
-    shape: tuple[int, ...] = ()
-    for part in given:
-        if _is_shape(part):
-            shape = part
-    dtype = next((part for part in given if isinstance(part, Call) and part.kind == kinds.NPDTYPE and part.args), None)
-    code = str(dtype.args[0]) if dtype is not None else ""
+    """A numpy array, as the build of a stream describes it: shape, dtype, order, bytes; of objects, shape and values."""
+    shape = next((part for part in value.args if _is_shape(part)), ())
+    given = next((part.args[0] for part in value.args if isinstance(part, Call) and part.kind == kinds.NPDTYPE and part.args), None)
+    described = given if isinstance(given, ArrayType) else ArrayType("|O", 0)
     count = 1
     for size in shape:
         count *= size
-    return TensorInfo(name=name, dtype=code, shape=shape, nbytes=count * _item_bits(code) // 8, kind="array", device="cpu")
-
-
-def _item_bits(code: str) -> int:
-    """Bits of one element of a numpy type code ("<f4", "i8", "U3"); 0 when it does not say."""
-    plain = code.lstrip("<>=|")
-    if plain[1:].isdigit():
-        return int(plain[1:6]) * (32 if plain[0] == "U" else 8)
-    return _WORD_BITS.get(plain.lower(), 0)
+    return TensorInfo(name=name, dtype=described.text, shape=shape, nbytes=count * described.itemsize, kind="array", device="cpu")
 
 
 # ---- streams as code
@@ -278,6 +266,10 @@ def _code(part: StreamPart) -> str:
         raise UnsupportedError(
             f"a stream of {nbytes} bytes and {opcodes} opcodes; up to {_MOST_BYTES} bytes and {_MOST_OPCODES} opcodes are shown as code"
         )
+    # fickling writes a shared value out wherever it stands, also while it interprets: values that double must not reach it.
+    again = walk(part.data, part.offset, limits=Limits(expansion=_MOST_NODES), persistent=1)
+    if again.error is not None:
+        raise UnsupportedError(f"fickling cannot show this stream: {again.error}")
     try:
         from fickling.fickle import Pickled
     except ImportError:
@@ -302,5 +294,5 @@ def _check_size(tree: ast.AST) -> None:
     while todo:
         budget -= 1
         if budget < 0:
-            raise UnsupportedError("fickling cannot show this stream: written out, it would have more than a million parts")
+            raise UnsupportedError("fickling cannot show this stream: written out, it would have too many parts")
         todo.extend(ast.iter_child_nodes(todo.pop()))

@@ -1,8 +1,159 @@
-"""placeholder"""
+"""`safeload convert`: away from pickle."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
+from safeload.cli.options import BYTES, PATH, force_option, format_option, lock_option, policy_option, quiet_option
+from safeload.cli.output import Line, as_json, count, emit, outcome_style, place, short_digest, size_text, summary
+from safeload.cli.progress import Progress
+from safeload.cli.render.json_output import path_text
+from safeload.findings import Outcome, escape
+
+if TYPE_CHECKING:
+    from safeload.conversion import CheckResult, ConvertResult
+
+__all__ = ["command"]
+
+_SHOWN = 50
+
 
 @click.command(name="convert")
-def command() -> int:
-    return 2
+@click.argument("src", type=PATH)
+@click.argument("dst", type=PATH, required=False)
+@click.option("--check", is_flag=True, help="Write nothing: prove that DST holds all that SRC holds.")
+@click.option("--state-dict", is_flag=True, help="Only the weights, under the names that state_dict() gives them.")
+@click.option(
+    "--max-shard-size", type=BYTES, metavar="SIZE", help="Split the output into files of at most SIZE (as in 5GB), with an index."
+)
+@click.option("--dry-run", is_flag=True, help="Write nothing, and say what would be written.")
+@force_option("Overwrite DST.")
+@format_option("text", "json")
+@quiet_option
+@policy_option
+@lock_option
+def command(
+    src: str, dst: str | None, check: bool, state_dict: bool, max_shard_size: int | None, dry_run: bool, force: bool,
+    kind: str, quiet: bool, policy: str | None, lock: str | None,
+) -> int:  # fmt: skip
+    """Write SRC as safetensors, and print what was kept. Nothing in SRC is run.
+
+    DST is by default SRC with the ending .safetensors. What safetensors has no place for (the tree around the tensors,
+    plain data, unknown classes as inert data) goes into its metadata, so that nothing is lost.
+
+    Exit status: 0 written (with --check: all is there), 1 SRC is refused (with --check: something differs), 2 it could
+    not be converted.
+    """
+    from safeload.conversion import check as check_files
+    from safeload.conversion import convert as convert_files
+
+    if check:
+        if dst is None or state_dict or max_shard_size is not None or dry_run or force:
+            raise click.UsageError("--check takes SRC and DST, and no option about writing")
+        found = check_files(src, dst)
+        emit(_check_json(found) if kind == "json" else _check_lines(found, dst))
+        summary(_check_summary(found), quiet=quiet)
+        return 0 if found.same else 1
+    done = 0
+    with Progress("converting", _size_of(src), unit="bytes", quiet=quiet) as bar:
+
+        def progress(now: int, total: int) -> None:
+            nonlocal done
+            bar.set_total(total)
+            bar.advance(now - done, src)
+            done = now
+
+        result = convert_files(
+            src, dst, force=force, state_dict=state_dict, dry_run=dry_run, max_shard_size=max_shard_size, policy=policy, lock=lock,
+            progress=progress,
+        )  # fmt: skip
+    emit(_json(result) if kind == "json" else _lines(result))
+    summary(_summary(result), quiet=quiet)
+    return 0
+
+
+def _size_of(path: str) -> int | None:
+    try:
+        return Path(path).stat().st_size
+    except OSError:
+        return None
+
+
+def _lines(result: ConvertResult) -> list[Line]:
+    """What was written, and what became of everything that is no plain tensor."""
+    lines: list[Line] = []
+    for file in result.files:
+        digest = f"  {short_digest(file.sha256)}" if file.sha256 else ""
+        lines.append([(place(file.path), "bold"), (f"  {size_text(file.size)}{digest}", "")])
+    lines.append([(f"  kept      {count(len(result.kept), 'tensor')} that every reader of safetensors sees", "")])
+    lines += _some("in metadata", [f"{escape(name)}: {escape(why)}" for name, why in result.carried])
+    lines += _some("inert     ", [escape(name) for name in result.inert])
+    lines += _some("left out  ", [f"{escape(name)}: {escape(why)}" for name, why in result.left_out])
+    return lines
+
+
+def _some(title: str, items: list[str]) -> list[Line]:
+    lines: list[Line] = [[(f"  {title}  ", "bold"), (item, "")] for item in items[:_SHOWN]]
+    if len(items) > _SHOWN:
+        lines.append([(f"  and {len(items) - _SHOWN:,} more", "dim")])
+    return lines
+
+
+def _summary(result: ConvertResult) -> Line:
+    verb = "would write" if result.dry_run else "written"
+    names = ", ".join(place(file.path) for file in result.files[:3]) + (", …" if len(result.files) > 3 else "")
+    lost = f"; {count(len(result.left_out), 'thing')} left out" if result.left_out else ""
+    return [(f"{verb}: {names}", outcome_style(Outcome.ALLOWED)), (lost, "")]
+
+
+def _json(result: ConvertResult) -> str:
+    return as_json(
+        {
+            "version": 1,
+            "source": {
+                "path": path_text(result.source),
+                "format": result.format,
+                "sha256": result.source_sha256 or None,
+                "sha256-tree": result.source_sha256_tree or None,
+            },
+            "files": [
+                {"path": path_text(file.path), "size": file.size, "sha256": file.sha256 or None, "sha256-tree": file.sha256_tree or None}
+                for file in result.files
+            ],
+            "kept": [escape(name, 5_000) for name in result.kept],
+            "carried": [{"name": escape(name, 5_000), "why": escape(why, 5_000)} for name, why in result.carried],
+            "inert": [escape(name, 5_000) for name in result.inert],
+            "left_out": [{"name": escape(name, 5_000), "why": escape(why, 5_000)} for name, why in result.left_out],
+            "dry_run": result.dry_run,
+        }
+    )
+
+
+def _check_lines(found: CheckResult, dst: str) -> list[Line]:
+    compared = f"{count(found.storages, 'storage')}, {size_text(found.nbytes)}, {count(found.nodes, 'node')} of the tree compared"
+    lines: list[Line] = [[(place(dst), "bold"), (f"  {compared}", "")]]
+    if not found.same:
+        lines.append([("  differs  ", outcome_style(Outcome.REFUSED)), (escape(found.difference, 1000), "")])
+    return lines
+
+
+def _check_summary(found: CheckResult) -> Line:
+    if found.same:
+        return [("matches: everything in the source is there", outcome_style(Outcome.ALLOWED))]
+    return [("differs: not everything in the source is there", outcome_style(Outcome.REFUSED))]
+
+
+def _check_json(found: CheckResult) -> str:
+    return as_json(
+        {
+            "version": 1,
+            "same": found.same,
+            "storages": found.storages,
+            "nbytes": found.nbytes,
+            "nodes": found.nodes,
+            "difference": escape(found.difference, 5_000) or None,
+        }
+    )

@@ -119,7 +119,7 @@ def place(path: str | os.PathLike[str]) -> str:
 
 def count(number: int, what: str) -> str:
     """`1 file`, `2 files`."""
-    return f"{number:,} {what}" if number == 1 else f"{number:,} {what}s"
+    return f"{number:,} {what}" + ("s" if number != 1 else "")
 
 
 def short_digest(sha256: str) -> str:

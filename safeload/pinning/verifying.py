@@ -150,8 +150,9 @@ def _choose(
             models[model.name] = model
             chosen.update((path, file) for path, file in by_path.items() if file.model == model.name)
             continue
+        around = Path(text).is_dir() and where.parent.resolve().is_relative_to(Path(text).resolve())
         try:
-            relative = lock_relative(where, text)
+            relative = "." if around else lock_relative(where, text)
         except UsageError as error:
             loose.append(VerifyEntry(path=text, model="", status="unlocked", reasons=(error.message,)))
             continue
