@@ -29,7 +29,7 @@ def fresh(arguments: list[str], directory: str) -> float:
     """Return the wall time of one fresh Python process, in milliseconds."""
     env = {**os.environ, "PYTHONPATH": str(ROOT)}
     start = time.perf_counter()
-    subprocess.run([sys.executable, *arguments], check=True, cwd=directory, env=env, stdout=subprocess.DEVNULL)
+    subprocess.run([sys.executable, *arguments], check=True, cwd=directory, env=env, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     return (time.perf_counter() - start) * 1000
 
 
