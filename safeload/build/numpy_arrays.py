@@ -125,10 +125,10 @@ class ArrayParts:
             self._empty[id(empty)] = empty
             return empty
         shape, dtype, order, data = args
-        if not len(data):
-            flat: Any = np.zeros(shape, dtype) if order not in ("C", "F") else np.zeros(shape, dtype, order=order)
+        if dtype.itemsize:
+            flat: Any = np.frombuffer(data, dtype=dtype).reshape(shape, order="F" if order == "F" else "C")
         else:
-            flat = np.frombuffer(data, dtype=dtype).reshape(shape, order="F" if order == "F" else "C")
+            flat = np.zeros(shape, dtype)
         return flat if isinstance(order, str) else flat.transpose(order)
 
     def fill_array(self, array: Any, shape: tuple[int, ...], dtype: Any, order: str, data: bytes) -> None:

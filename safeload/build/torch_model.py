@@ -18,14 +18,15 @@ from safeload.findings import escape
 from safeload.program import Global, StorageSpec, TensorSpec
 from safeload.walk import Walk, values
 from safeload.walk import kinds as k
-from safeload.walk.model import Model, Persistent, Unknown
+from safeload.walk.model import TYPE_KINDS, Model, Persistent, Unknown
 from safeload.walk.signatures import TENSOR_DTYPES, Modelled
 
 __all__ = ["TorchModel", "dense"]
 
 _torch: Any = torch  # for functions without types
 _HOOKED: Final = frozenset({"torch._utils._rebuild_tensor_v2", "torch._utils._rebuild_tensor_v3"})
-_TORCH_KINDS: Final[dict[type, int]] = {
+_KINDS: Final[dict[type, int]] = {
+    **TYPE_KINDS,
     torch.dtype: k.DTYPE, torch.layout: k.LAYOUT, torch.qscheme: k.QSCHEME, torch.Size: k.SIZE, torch.device: k.DEVICE,
     torch.Tensor: k.TENSOR, torch.nn.Parameter: k.TENSOR, torch.storage.TypedStorage: k.STORAGE, torch.UntypedStorage: k.STORAGE,
 }  # fmt: skip
@@ -123,15 +124,17 @@ class TorchModel(RealArrays, Model):
 
     def kind_of(self, value: Any) -> int:
         """The machine's kind of a value, by its exact type; subclasses of tensors are only ever made here."""
-        kind = _TORCH_KINDS.get(type(value))
-        if kind is None:
-            if isinstance(value, torch.Tensor):
-                return k.TENSOR
-            if id(value) in self._waiting:
-                return k.STATEFUL
-            kind = self.array_kind(value)
-            return super().kind_of(value) if kind is None else kind
-        return k.EMPTY_TENSOR if kind == k.TENSOR and id(value) in self._empty else kind
+        kind = _KINDS.get(type(value))
+        if kind is not None:
+            if kind == k.TENSOR:
+                return k.EMPTY_TENSOR if id(value) in self._empty else kind
+            return k.BIGINT if kind == k.INT and value.bit_length() > 63 else kind
+        if isinstance(value, torch.Tensor):
+            return k.TENSOR
+        if id(value) in self._waiting:
+            return k.STATEFUL
+        kind = self.array_kind(value)
+        return super().kind_of(value) if kind is None else kind
 
     # ---- storages and dense tensors
 
