@@ -3,33 +3,17 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
-from typing import Any, Final
+from typing import Any
 
 from safeload.api import load_with
 from safeload.context import Context
 from safeload.errors import UsageError
 from safeload.findings import escape
 from safeload.program import Inert
-from safeload.tensor_table import IsTensor, children, flatten, module_children
+from safeload.tensor_table import children, find_state_dict, flatten, module_children
 from safeload.torch_arguments import Arguments
 
-__all__ = ["find_state_dict", "state_dict"]
-
-# Where trainers put the weights, most telling name first. An EMA copy is the one that is meant for use.
-WRAPPERS: Final = (
-    "state_dict", "state_dict_ema", "ema_state_dict", "model_ema_state_dict", "model_ema", "params_ema", "ema", "model_state_dict",
-    "model_state", "model",
-)  # fmt: skip
-# Names that may just as well be one part of a model among others: they count when no other part is there.
-PARTS: Final = ("module", "network", "net", "params", "weights", "generator", "netG", "G_ema", "g_ema", "student", "teacher")
-# Parts of a training checkpoint that hold tensors and are no weights.
-TRAINING: Final = frozenset(
-    """optimizer optimizers optimizer_state optimizer_states optimizer_state_dict optim opt optim_g optim_d
-    scheduler schedulers lr_scheduler lr_schedulers scheduler_state_dict scaler grad_scaler amp amp_scaling_state
-    rng_state rng_states random_state cuda_rng_state torch_rng_state callbacks loops hyper_parameters criterion loss""".split()  # noqa: SIM905 - a table for people
-)
-_DEEPEST: Final = 8
+__all__ = ["state_dict"]
 
 
 def state_dict(
@@ -91,37 +75,3 @@ def follow(value: Any, key: str) -> Any:
             there = ", ".join(escape(name, 40) for name in list(parts)[:10])
             raise UsageError(f"there is no {escape('.'.join(names))!r}", hint=f"there is: {there or 'nothing'}")
     return value
-
-
-def find_state_dict(value: Any, is_tensor: IsTensor) -> Any:
-    """Go into the usual wrappers for as long as there is one that holds tensors; leave out what belongs to the training.
-
-    Only a container counts as a wrapper: a flat state dict may well have a tensor that is called "weights".
-    """
-    for _ in range(_DEEPEST):
-        if isinstance(value, Inert) and module_children(value) is not None:
-            return value
-        if not isinstance(value, (Mapping, Inert)):
-            return value
-        parts = {name: part for name, part in children(value) if not is_tensor(part) and _has_tensors(part, is_tensor)}
-        weights = [name for name in parts if name not in TRAINING]
-        inner: str | None = next((name for name in WRAPPERS if name in parts), None)
-        if inner is None and len(weights) == 1 and weights[0] in PARTS:
-            inner = weights[0]
-        if inner is None:
-            return _without_training(value, weights, is_tensor)
-        value = parts[inner]
-    return value
-
-
-def _without_training(value: Any, weights: list[str], is_tensor: IsTensor) -> Any:
-    """A checkpoint without its optimiser and the like, unless there is nothing else."""
-    if isinstance(value, Mapping) and any(name in TRAINING for name in map(str, value)):
-        kept = {name: part for name, part in value.items() if str(name) not in TRAINING}
-        if weights or any(is_tensor(part) for part in kept.values()):
-            return kept
-    return value
-
-
-def _has_tensors(value: Any, is_tensor: IsTensor) -> bool:
-    return next(iter(flatten(value, is_tensor)), None) is not None

@@ -11,14 +11,14 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Final
 
-from safeload.conversion.carriers import FORMAT_NAMES, carrier, dense, row_major
+from safeload.conversion.carriers import carrier, dense, row_major
 from safeload.conversion.scalars import Json
-from safeload.conversion.tree import Tree
+from safeload.conversion.tree import Group, Tree
 from safeload.errors import UnsupportedError
 from safeload.findings import escape
 from safeload.program import DTYPE_BITS, StorageSpec, TensorSpec
 
-__all__ = ["Entry", "Names", "Plan", "make_plan", "root_of"]
+__all__ = ["Entry", "Names", "Plan", "flip_of", "lay_out", "make_plan", "root_of"]
 
 RESERVED: Final = "__metadata__"
 _LONGEST: Final = 1000
@@ -81,20 +81,27 @@ class Plan:
     """The whole output.
 
     Attributes:
-        entries: In the order of their bytes.
+        parts: One list of entries per file, in the order of their bytes.
         storages: JSON for the manifest, in the order of the tree's.
         payloads: Names of the entries that carry the tree's long bytes.
         groups: Every storage that has bytes, with its entries in the storage's order. Never split between files.
         kept: Tensors under their own name.
         carried: Tensors that only the manifest knows: name and why.
+        left_out: What was not asked for: name and why.
     """
 
-    entries: list[Entry] = field(default_factory=list)
+    parts: list[list[Entry]] = field(default_factory=list)
     storages: list[Json] = field(default_factory=list)
     payloads: list[str] = field(default_factory=list)
     groups: list[tuple[StorageSpec, list[Entry]]] = field(default_factory=list)
     kept: list[str] = field(default_factory=list)
     carried: list[tuple[str, str]] = field(default_factory=list)
+    left_out: list[tuple[str, str]] = field(default_factory=list)
+
+    @property
+    def entries(self) -> list[Entry]:
+        """Of all files."""
+        return [entry for part in self.parts for entry in part]
 
 
 class Names:
@@ -157,31 +164,32 @@ def flip_of(spec: TensorSpec) -> str | None:
     return "neg" if real and not spec.conj else None
 
 
-def make_plan(tree: Tree, named: Iterable[tuple[str, TensorSpec]]) -> Plan:
+def make_plan(tree: Tree, named: Iterable[tuple[str, TensorSpec]], *, limit: int | None = None) -> Plan:
     """Decide what becomes of every storage of a tree.
 
     Args:
         tree: From `encode_tree`.
         named: The tensors that have names, in the order of the tree; the first of several names counts.
+        limit: Bytes of tensors in one file; None for one file in all.
     """
     plan, names = Plan(), Names()
     tensors = _first_names(named)
-    by_root: dict[str, list[tuple[str, TensorSpec]]] = {}
+    by_root: dict[Group, list[tuple[str, TensorSpec]]] = {}
     empty: list[Entry] = []
     for wanted, spec in tensors:
         if spec.numel == 0:
             empty.append(Entry(names.give(wanted), *carrier(spec.dtype, spec.shape), 0))
             plan.kept.append(empty[-1].name)
             continue
-        by_root.setdefault(root_of(spec.storage)[0].key, []).append((wanted, spec))
+        by_root.setdefault(tree.group(root_of(spec.storage)[0]), []).append((wanted, spec))
     pieces = _cut_all(tree, by_root, names, plan)
     for number, data in enumerate(tree.payloads):
         name = names.give(f"#bytes.{number}")
         plan.payloads.append(name)
         empty.append(Entry(name, "U8", (len(data),), len(data), payload=data))
     index = {id(spec): number for number, spec in enumerate(tree.storages)}
-    plan.storages = [_storage_json(spec, index, pieces) for spec in tree.storages]
-    _lay_out(plan, names, empty)
+    plan.storages = [_storage_json(spec, index, pieces.get(tree.group(spec), [])) for spec in tree.storages]
+    lay_out(plan, names, [*(entries for _, entries in plan.groups), *([entry] for entry in empty)], limit)
     return plan
 
 
@@ -195,20 +203,20 @@ def _first_names(named: Iterable[tuple[str, TensorSpec]]) -> list[tuple[str, Ten
     return found
 
 
-def _cut_all(tree: Tree, by_root: dict[str, list[tuple[str, TensorSpec]]], names: Names, plan: Plan) -> dict[str, list[Entry]]:
+def _cut_all(tree: Tree, by_root: dict[Group, list[tuple[str, TensorSpec]]], names: Names, plan: Plan) -> dict[Group, list[Entry]]:
     """Cut every storage that has bytes; names are given to tensors of all storages before any gap takes one."""
-    roots: dict[str, StorageSpec] = {}
+    roots: dict[Group, StorageSpec] = {}
     for spec in tree.storages:
         root, _ = root_of(spec)
         if root.region is not None:
-            roots.setdefault(root.key, root)
+            roots.setdefault(tree.group(root), root)
     for key, tensors in by_root.items():
         root = root_of(tensors[0][1].storage)[0]
         if root.region is None:
             by_root[key] = []
             plan.carried += ((name, "it has no bytes") for name, _ in tensors)
     chosen = {key: _choose(by_root.get(key, []), root, names, plan) for key, root in roots.items() if root.nbytes}
-    pieces: dict[str, list[Entry]] = {}
+    pieces: dict[Group, list[Entry]] = {}
     for key, found in chosen.items():
         root = roots[key]
         owner = found[0].name if found else by_root[key][0][0] if by_root.get(key) else "tensor"
@@ -265,7 +273,7 @@ def _fill_gaps(root: StorageSpec, found: list[Entry], owner: str, names: Names) 
     return out
 
 
-def _storage_json(spec: StorageSpec, index: dict[int, int], pieces: dict[str, list[Entry]]) -> Json:
+def _storage_json(spec: StorageSpec, index: dict[int, int], pieces: list[Entry]) -> Json:
     if spec.dtype not in DTYPE_BITS:
         raise UnsupportedError(f"a storage of dtype {escape(spec.dtype)}")
     found: dict[str, Json] = {"dtype": spec.dtype, "numel": spec.numel}
@@ -273,7 +281,7 @@ def _storage_json(spec: StorageSpec, index: dict[int, int], pieces: dict[str, li
         found["base"] = index[id(spec.base)]
         found["offset"] = spec.base_offset
     elif spec.region is not None:
-        found["of"] = [_piece(entry) for entry in pieces.get(spec.key, [])]
+        found["of"] = [_piece(entry) for entry in pieces]
     if spec.location != "cpu":
         found["location"] = spec.location
     if not spec.typed:
@@ -292,31 +300,45 @@ def _piece(entry: Entry) -> Json:
     return found
 
 
-def _alignment(root: StorageSpec, entries: list[Entry]) -> int:
-    """Bytes at a multiple of which a storage must begin, so that every tensor on it can be used where it lies."""
-    own = DTYPE_BITS[root.dtype] // 8
-    return max([own, *(entry.itemsize for entry in entries if entry.dtype in FORMAT_NAMES.values() or entry.itemsize > 1)])
+def _alignment(unit: list[Entry]) -> int:
+    """Bytes at a multiple of which entries must begin, so that every tensor on them can be used where it lies."""
+    own = max((DTYPE_BITS[entry.root.dtype] // 8 for entry in unit if entry.root is not None and entry.verbatim), default=1)
+    return max([own, *(entry.itemsize for entry in unit)])
 
 
-def _lay_out(plan: Plan, names: Names, rest: list[Entry]) -> None:
-    """Order storages by alignment, widest first, as every writer of the format does, and give all entries their place."""
+def lay_out(plan: Plan, names: Names, units: Iterable[list[Entry]], limit: int | None) -> None:
+    """Give all entries their place: in one file, or in several of about `limit` bytes, no unit ever split.
 
-    def rank(item: tuple[StorageSpec, list[Entry]]) -> tuple[bool, int]:
-        align = _alignment(*item)
-        return bool(item[0].nbytes % align), -align
+    Files take units in the order of the tree. Within a file those of wide elements come first, as with every writer of the
+    format, so that each begins at a multiple of its element's size.
+    """
+    parts: list[list[list[Entry]]] = [[]]
+    filled = 0
+    for unit in units:
+        nbytes = sum(entry.nbytes for entry in unit)
+        if limit is not None and parts[-1] and filled + nbytes > limit:
+            parts.append([])
+            filled = 0
+        parts[-1].append(unit)
+        filled += nbytes
+    plan.parts = [_place(sorted(part, key=_rank), names) for part in parts]
 
-    plan.groups.sort(key=rank)
+
+def _rank(unit: list[Entry]) -> tuple[bool, bool, int]:
+    align = _alignment(unit)
+    return unit[0].root is None, bool(sum(entry.nbytes for entry in unit) % align), -align
+
+
+def _place(units: list[list[Entry]], names: Names) -> list[Entry]:
+    out: list[Entry] = []
     position = 0
-    for root, entries in plan.groups:
-        short = -position % _alignment(root, entries)
+    for unit in units:
+        short = -position % _alignment(unit)
         if short:
-            plan.entries.append(Entry(names.give("#pad"), "U8", (short,), short, payload=bytes(short), offset=position))
+            out.append(Entry(names.give("#pad"), "U8", (short,), short, payload=bytes(short), offset=position))
             position += short
-        for entry in entries:
+        for entry in unit:
             entry.offset = position
             position += entry.nbytes
-            plan.entries.append(entry)
-    for entry in rest:
-        entry.offset = position
-        position += entry.nbytes
-        plan.entries.append(entry)
+            out.append(entry)
+    return out

@@ -17,7 +17,7 @@ from safeload.program import DTYPE_BITS, Region, StorageSpec
 from safeload.source import Limits, Source
 from safeload.trust.digest import TreeHasher
 
-__all__ = ["CHUNK", "Tape", "plain_reader", "storage_bytes"]
+__all__ = ["CHUNK", "Tape", "must_unpack", "plain_reader", "storage_bytes"]
 
 CHUNK: Final = 8 << 20
 """Bytes read at once; a multiple of every element's size."""
@@ -111,6 +111,11 @@ def storage_bytes(read: Reader, root: StorageSpec, limits: Limits, where: str) -
         yield _swapped(piece, swap) if swap > 1 else piece
     if not region.check(crc):
         raise MalformedError(f"the bytes have CRC {crc:08x}, and {region.crc32:08x} is recorded", where=place).under("SL209")
+
+
+def must_unpack(root: StorageSpec) -> bool:
+    """Whether a storage's bytes do not lie in the file as they are: deflated, or of the other byte order."""
+    return root.region is None or root.region.packed is not None or (_is_big_endian(root) and _real_size(root.dtype) > 1)
 
 
 def _is_big_endian(root: StorageSpec) -> bool:

@@ -67,7 +67,7 @@ class Recorder(Model):
     def persistent(self, pid: Any, at: int) -> Any:
         """Also remember an id that became an inert node."""
         value = super().persistent(pid, at)
-        if type(value) is Inert and id(value) not in self.recipes:
+        if type(value) is Inert and value.via == "PERSID" and id(value) not in self.recipes:
             self.recipes[id(value)] = Recipe("PERSID", None, pid, {}, value)
         return value
 

@@ -20,13 +20,15 @@ from safeload.findings import escape
 from safeload.program import Global, Inert, StorageSpec, TensorSpec
 from safeload.walk import values
 
-__all__ = ["MANIFEST_BYTES", "Tree", "encode_tree"]
+__all__ = ["MANIFEST_BYTES", "Group", "Tree", "encode_tree"]
 
 MANIFEST_BYTES: Final = 64 << 20
 """Longest manifest, in bytes of JSON."""
 
 PAYLOAD: Final = 1024
 """Bytes in the tree that are longer than this travel as entries of their own."""
+
+Group = tuple[int, str]
 
 _CONSTANTS: Final = {id(value): name for name, value in values.CONSTANTS.items()}
 _BIG: Final = 1 << 256
@@ -44,6 +46,7 @@ class Tree:
         storages: Every storage that a node names, and the storages that those are slices of; nodes give their index here.
         globals: Names that nodes give by their index here.
         payloads: Long bytes, by the index that nodes give.
+        sources: For an object of several files: the file of a storage, by the storage's id.
     """
 
     nodes: list[Json] = field(default_factory=list)
@@ -51,6 +54,11 @@ class Tree:
     storages: list[StorageSpec] = field(default_factory=list)
     globals: list[str] = field(default_factory=list)
     payloads: list[bytes] = field(default_factory=list)
+    sources: dict[int, int] = field(default_factory=dict)
+
+    def group(self, spec: StorageSpec) -> Group:
+        """What storages over the same bytes have in common: the file, and their key in it."""
+        return self.sources.get(id(spec), 0), spec.key
 
     def described(self) -> list[Json]:
         """What makes two trees the same, besides the bytes: root, nodes, globals, and the storages without their places."""
@@ -60,8 +68,8 @@ class Tree:
              None if spec.base is None else [index[id(spec.base)], spec.base_offset]]
             for spec in self.storages
         ]  # fmt: skip
-        groups: dict[str, int] = {}
-        keys = [None if spec.base is not None else groups.setdefault(spec.key, len(groups)) for spec in self.storages]
+        groups: dict[Group, int] = {}
+        keys = [None if spec.base is not None else groups.setdefault(self.group(spec), len(groups)) for spec in self.storages]
         return [self.root, self.nodes, self.globals, facts, keys, [hashlib.sha256(data).hexdigest() for data in self.payloads]]
 
 

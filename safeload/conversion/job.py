@@ -1,0 +1,259 @@
+"""One conversion, from a plan to files that have their names: copy, prove, commit."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Final
+
+from safeload.conversion.converted import sidecar_name
+from safeload.conversion.joined import Joined, open_joined
+from safeload.conversion.manifest import KEY, SIDECAR_KEY, Manifest, Origin, manifest_of, write_manifest
+from safeload.conversion.output import Draft
+from safeload.conversion.plan import Entry, Plan
+from safeload.conversion.proof import NotTheSameError, Place, compare_bytes, compare_trees, official_table, pieces_of
+from safeload.conversion.reading import Tape
+from safeload.conversion.results import Written
+from safeload.conversion.tree import Tree
+from safeload.conversion.writing import copy_storages, header_bytes, write_payloads
+from safeload.errors import SafeloadError
+from safeload.findings import escape
+from safeload.program import StorageSpec
+from safeload.source import Reading, Source
+from safeload.trust.digest import file_digests
+
+__all__ = ["SIDECAR_BYTES", "Gate", "Input", "Job", "Meter", "Progress", "prove"]
+
+SIDECAR_BYTES: Final = 8 << 20
+"""A manifest that is longer than this lies beside the file: readers hold a whole header in memory."""
+
+Progress = Callable[[int, int], None]
+"""Takes bytes done and bytes in all, of reading the source and of proving the output together."""
+
+Gate = Callable[[str, str], None]
+"""Takes `sha256` and `sha256-tree` of the bytes that were converted; raises when they are not the pinned ones."""
+
+
+class Meter:
+    """Adds up what passed, and tells whoever wants to know."""
+
+    def __init__(self, progress: Progress | None, total: int) -> None:
+        self._progress, self._total, self._done = progress, total, 0
+
+    def __call__(self, nbytes: int) -> None:
+        """Add bytes that passed."""
+        self._done += nbytes
+        if self._progress is not None:
+            self._progress(min(self._done, self._total), self._total)
+
+
+@dataclass(slots=True)
+class Input:
+    """What is converted.
+
+    Attributes:
+        tree: The object.
+        plan: What becomes of it.
+        sources: The files that it lies in; `Tree.sources` says which storage lies where.
+        origin: What the manifest says of them; digests are filled in.
+        extra: Metadata that is kept.
+        expected: The bytes that each storage of the tree must have, by its number.
+        script: Whether the object is TorchScript's.
+    """
+
+    tree: Tree
+    plan: Plan
+    sources: Sequence[Source]
+    origin: Origin
+    extra: dict[str, str]
+    expected: Callable[[int, StorageSpec], Iterator[memoryview]]
+    script: bool = False
+
+
+class Job:
+    """Writes the files of one output.
+
+    Args:
+        given: What is converted.
+        path: Of the output; its parts are named after it when there are several.
+        reading: Bounds.
+        meter: Told of progress.
+    """
+
+    def __init__(self, given: Input, path: Path, reading: Reading, meter: Meter) -> None:
+        self.given, self.path, self.reading, self.meter = given, path, reading, meter
+        self.paths = _part_paths(path, len(given.plan.parts))
+        self.origin = given.origin
+        first = self._manifest().encode("ascii")
+        self.sidecar: Path | None = None
+        if len(self.paths) > 1 or len(first) > SIDECAR_BYTES:
+            self.sidecar = path.with_name(sidecar_name(path.name))
+        self.index = path.with_name(f"{path.name}.index.json") if len(self.paths) > 1 else None
+        self.headers = self._headers(first)
+        self.sizes = [
+            len(header) + sum(entry.nbytes for entry in part) for header, part in zip(self.headers, given.plan.parts, strict=True)
+        ]
+        self.place: dict[int, tuple[int, int]] = {
+            id(entry): (number, len(header) + entry.offset)
+            for number, (header, part) in enumerate(zip(self.headers, given.plan.parts, strict=True))
+            for entry in part
+        }
+
+    @property
+    def destinations(self) -> list[Path]:
+        """Every file that will be there."""
+        return [*self.paths, *(path for path in (self.sidecar, self.index) if path is not None)]
+
+    def _manifest(self) -> str:
+        return write_manifest(self.given.tree, self.given.plan, self.origin, script=self.given.script)
+
+    def _headers(self, manifest: bytes) -> list[bytes]:
+        if self.sidecar is not None:
+            about = {SIDECAR_KEY: f"{self.sidecar.name} {hashlib.sha256(manifest).hexdigest()} {len(manifest)}"}
+        else:
+            about = {KEY: manifest.decode("ascii")}
+        return [header_bytes(part, {**self.given.extra, "format": "pt", **about}) for part in self.given.plan.parts]
+
+    def run(self, *, force: bool, gate: Gate | None) -> list[Written]:
+        """Write, prove and name all files.
+
+        Returns:
+            What was written, the tensors' files first.
+
+        Raises:
+            SafeloadError: nothing was changed.
+        """
+        stat = self.given.sources[0].stat
+        mode = stat.st_mode if stat is not None else None
+        with contextlib.ExitStack() as stack:
+            drafts = [
+                stack.enter_context(Draft(path, size, force=force, mode=mode)) for path, size in zip(self.paths, self.sizes, strict=True)
+            ]
+            self._copy(drafts, gate)
+            manifest = self._manifest().encode("ascii")
+            again = self._headers(manifest)
+            if [len(header) for header in again] != [len(header) for header in self.headers]:
+                raise NotTheSameError("the header changed its length")
+            for draft, header in zip(drafts, again, strict=True):
+                draft.write(0, header)
+                draft.flush()
+            more = self._beside(stack, manifest, force=force, mode=mode)
+            digests = self._prove(drafts, manifest)
+            _commit([*drafts, *more])
+        written = [Written(path=str(path), size=size, sha256=sha256, sha256_tree=tree)
+                   for path, size, (sha256, tree) in zip(self.paths, self.sizes, digests, strict=True)]  # fmt: skip
+        return written + [_small(draft) for draft in more]
+
+    def _copy(self, drafts: list[Draft], gate: Gate | None) -> None:
+        """Copy everything, hashing the sources on the way."""
+
+        def place(entry: Entry) -> tuple[Draft, int]:
+            number, at = self.place[id(entry)]
+            return drafts[number], at
+
+        digests = []
+        for number, source in enumerate(self.given.sources):
+            tape = Tape(source, self.meter)
+            groups = [group for group in self.given.plan.groups if self.given.tree.sources.get(id(group[0]), 0) == number]
+            copy_storages(tape, groups, place, self.reading.limits, source.name)
+            digests.append(tape.finish())
+        for draft, header, part in zip(drafts, self.headers, self.given.plan.parts, strict=True):
+            write_payloads(draft, len(header), part)
+        sha256, tree = digests[0] if len(digests) == 1 else _together(digests)
+        if gate is not None:
+            gate(sha256, tree)
+        self.origin = replace(self.origin, sha256=sha256, tree=tree)
+
+    def _beside(self, stack: contextlib.ExitStack, manifest: bytes, *, force: bool, mode: int | None) -> list[Draft]:
+        """The small files: the manifest when it does not lie in the header, and the index of several files, last."""
+        texts: list[tuple[Path, bytes]] = []
+        if self.sidecar is not None:
+            texts.append((self.sidecar, manifest))
+        if self.index is not None:
+            where = {entry.name: path.name for path, part in zip(self.paths, self.given.plan.parts, strict=True) for entry in part}
+            total = sum(entry.nbytes for part in self.given.plan.parts for entry in part)
+            value = {"metadata": {"total_size": total}, "weight_map": where}
+            texts.append((self.index, (json.dumps(value, indent=2, sort_keys=True) + "\n").encode("ascii")))
+        drafts = []
+        for path, data in texts:
+            draft = stack.enter_context(Draft(path, len(data), force=force, mode=mode))
+            draft.write(0, data)
+            drafts.append(draft)
+        return drafts
+
+    def _prove(self, drafts: list[Draft], manifest: bytes) -> list[tuple[str, str]]:
+        """Open what was written again, and compare all of it."""
+        for draft, size, part in zip(drafts, self.sizes, self.given.plan.parts, strict=True):
+            seen = official_table(draft.reading_path, size)
+            if seen is not None and seen != {entry.name: (entry.dtype, entry.shape) for entry in part}:
+                raise NotTheSameError("the safetensors package sees other tensors than were written", where=escape(str(draft.path), 500))
+        with open_joined([draft.reading_path for draft in drafts], self.reading, [str(path) for path in self.paths]) as joined:
+            found = manifest_of(joined.metadata[0], manifest if self.sidecar is not None else None)
+            if found is None or found.origin != self.origin or len(joined.table) != len(self.place):
+                raise NotTheSameError("the manifest does not come back")
+            prove(self.given, found, joined, self.meter)
+            return [file_digests(source) for source in joined.sources]
+
+
+def prove(given: Input, manifest: Manifest, joined: Joined, meter: Meter) -> tuple[int, int]:
+    """Compare an output with what it was made from: the tree, and the bytes of every storage.
+
+    Returns:
+        How many storages, and how many bytes.
+
+    Raises:
+        NotTheSameError: with the first difference.
+    """
+    bound = compare_trees(given.tree, manifest, joined.table, joined.source)
+    place = Place(joined.source)
+    seen: set[tuple[int, str]] = set()
+    total = 0
+    for number, root in enumerate(given.tree.storages):
+        group = given.tree.group(root)
+        if root.region is None or group in seen:
+            continue
+        seen.add(group)
+        count = compare_bytes(f"storage {number}", given.expected(number, root), place.chunks(pieces_of(bound, number)))
+        meter(count)
+        total += count
+    return len(seen), total
+
+
+def _part_paths(path: Path, count: int) -> list[Path]:
+    if count == 1:
+        return [path]
+    stem = path.name.removesuffix(".safetensors")
+    return [path.with_name(f"{stem}-{number:05d}-of-{count:05d}.safetensors") for number in range(1, count + 1)]
+
+
+def _together(digests: list[tuple[str, str]]) -> tuple[str, str]:
+    """One digest for several files: over their digests in order, each on a line."""
+    texts = ("\n".join(column) for column in zip(*digests, strict=True))
+    first, second = (hashlib.sha256(text.encode("ascii")).hexdigest() for text in texts)
+    return first, second
+
+
+def _small(draft: Draft) -> Written:
+    with Source.open(str(draft.path)) as source:
+        sha256, tree = file_digests(source)
+        return Written(path=str(draft.path), size=source.size, sha256=sha256, sha256_tree=tree)
+
+
+def _commit(drafts: list[Draft]) -> None:
+    """Name all files; what an output consists of is known by the last of them, so a part alone means nothing."""
+    named: list[Draft] = []
+    try:
+        # A sidecar before the single file that names it; several files before their index.
+        for draft in drafts if len(drafts) != 2 else reversed(drafts):
+            draft.commit()
+            named.append(draft)
+    except SafeloadError:
+        for draft in named:
+            if not draft.force:
+                with contextlib.suppress(OSError):
+                    draft.path.unlink()
+        raise
