@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from safeload.lazy import open
     from safeload.pinning import lock, verify
     from safeload.policy import Policy
+    from safeload.profiles import plain
     from safeload.program import Inert
     from safeload.source import Limits
     from safeload.state_dicts import state_dict
@@ -38,7 +39,7 @@ if TYPE_CHECKING:
 _HOME = {
     "load": "api", "scan": "api", "convert": "conversion", "inspect": "inspection", "install": "installing",
     "installed": "installing", "uninstall": "installing", "open": "lazy", "lock": "pinning", "verify": "pinning",
-    "Policy": "policy", "Inert": "program", "Limits": "source", "state_dict": "state_dicts",
+    "Policy": "policy", "Inert": "program", "Limits": "source", "state_dict": "state_dicts", "plain": "profiles",
     "Decision": "findings", "Finding": "findings", "Level": "findings", "Report": "findings",
     "LockfileError": "errors", "MalformedError": "errors", "PinError": "errors", "PolicyError": "errors",
     "RefusedError": "errors", "SafeloadError": "errors", "SafeloadWarning": "errors", "SignatureError": "errors",
@@ -47,7 +48,7 @@ _HOME = {
 __all__ = [
     "Decision", "Finding", "Inert", "Level", "Limits", "LockfileError", "MalformedError", "PinError", "Policy", "PolicyError",
     "RefusedError", "Report", "SafeloadError", "SafeloadWarning", "SignatureError", "__version__", "convert", "inspect", "install",
-    "installed", "load", "lock", "open", "scan", "state_dict", "uninstall", "verify",
+    "installed", "load", "lock", "open", "plain", "scan", "state_dict", "uninstall", "verify",
 ]  # fmt: skip
 
 
