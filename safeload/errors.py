@@ -116,7 +116,19 @@ class PinError(RefusedError):
 
 
 class SignatureError(RefusedError):
-    """A required signature is missing, or does not verify for the identity that was pinned."""
+    """A required signature is missing, or does not verify for the identity that was pinned.
+
+    Attributes:
+        check: Which check failed ("identity", "issuer", "digest", "certificate", …), else "".
+        expected: What was pinned or wanted, when two values were compared.
+        found: What the signature says.
+    """
+
+    def __init__(self, message: str, *, where: str = "", hint: str = "", check: str = "", expected: str = "", found: str = "") -> None:
+        self.check = check
+        self.expected = expected
+        self.found = found
+        super().__init__(message, where=where, hint=hint)
 
 
 class MalformedError(SafeloadError, pickle.UnpicklingError, RuntimeError):

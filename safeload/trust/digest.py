@@ -26,7 +26,7 @@ from safeload.findings import escape
 if TYPE_CHECKING:
     from safeload.source import Source
 
-__all__ = ["LEAF_BYTES", "TREE_TAG", "Digest", "TreeHasher", "file_digests", "leaf_count", "leaf_digest", "root_of_leaves"]
+__all__ = ["LEAF_BYTES", "TREE_TAG", "Digest", "TreeHasher", "file_digests", "leaf_count", "leaf_digest", "root_of_leaves", "tree_digest"]
 
 LEAF_BYTES: Final = 4 << 20
 TREE_TAG: Final = b"safeload sha256-tree v1\n"
@@ -156,6 +156,15 @@ class TreeHasher:
     def hexdigest(self) -> str:
         """Return the tree digest of what came so far, as 64 lower-case hex digits."""
         return root_of_leaves(self.size, self.leaves)
+
+
+def tree_digest(source: Source) -> str:
+    """Return the `sha256-tree` of the whole snapshot, its leaves hashed on several cores.
+
+    Raises:
+        MalformedError: the file shrank while it was read.
+    """
+    return root_of_leaves(source.size, source.leaves(LEAF_BYTES))
 
 
 def file_digests(source: Source) -> tuple[str, str]:

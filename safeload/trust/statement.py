@@ -1,0 +1,72 @@
+"""The in-toto statement inside an envelope: what it is about, and what it says."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Final
+
+from safeload.errors import SignatureError
+from safeload.trust.json_text import Object, member, objects, parse_object, text
+from safeload.trust.scheme import mismatch
+
+__all__ = ["PAYLOAD_TYPE", "STATEMENT_TYPE", "Statement", "parse_statement"]
+
+PAYLOAD_TYPE: Final = "application/vnd.in-toto+json"
+STATEMENT_TYPE: Final = "https://in-toto.io/Statement/v1"
+_OLD_TYPE: Final = "https://in-toto.io/Statement/v0.1"
+_MOST_SUBJECTS: Final = 200_000
+_HEX: Final = re.compile(r"[0-9a-f]{64}", re.ASCII)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Statement:
+    """A signed statement.
+
+    Attributes:
+        predicate_type: What sort of thing it says.
+        subjects: (name, sha256) in the order of the statement.
+        predicate: What it says.
+    """
+
+    predicate_type: str
+    subjects: tuple[tuple[str, str], ...]
+    predicate: Object
+
+
+def parse_statement(payload_type: str, payload: bytes) -> Statement:
+    """Read a statement whose signature was verified.
+
+    Raises:
+        SignatureError: it is something else, or names a subject without a SHA-256.
+    """
+    if payload_type != PAYLOAD_TYPE:
+        raise mismatch("content", "the signed payload is of another type", PAYLOAD_TYPE, payload_type)
+    what = "the signed statement"
+    table = parse_object(payload, what)
+    kind = text(table, "_type", what)
+    if kind not in (STATEMENT_TYPE, _OLD_TYPE):
+        raise mismatch("content", "the signed statement is of another type", STATEMENT_TYPE, kind)
+    subjects = objects(table, "subject", what)
+    if not 1 <= len(subjects) <= _MOST_SUBJECTS:
+        raise SignatureError(f"{what} has {len(subjects)} subjects, not 1 to {_MOST_SUBJECTS}", check="content")
+    found = tuple((_name(entry), _digest(entry)) for entry in subjects)
+    return Statement(
+        predicate_type=text(table, "predicateType", what),
+        subjects=found,
+        predicate=member(table, "predicate", what) if table.get("predicate") is not None else {},
+    )
+
+
+def _name(entry: Object) -> str:
+    name = entry.get("name", "")
+    if not isinstance(name, str):
+        raise SignatureError("a subject's name is not a string", check="format")
+    return name
+
+
+def _digest(entry: Object) -> str:
+    digest = member(entry, "digest", "a subject of the signed statement").get("sha256")
+    if not isinstance(digest, str) or not _HEX.fullmatch(digest):
+        raise SignatureError("a subject of the signed statement has no sha256 of 64 lower-case hex digits", check="content")
+    return digest
