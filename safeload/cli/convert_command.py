@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
@@ -26,9 +25,9 @@ _SHOWN = 50
 @click.argument("dst", type=PATH, required=False)
 @click.option("--check", is_flag=True, help="Write nothing: prove that DST holds all that SRC holds.")
 @click.option("--state-dict", is_flag=True, help="Only the weights, under the names that state_dict() gives them.")
-@click.option(
-    "--max-shard-size", type=BYTES, metavar="SIZE", help="Split the output into files of at most SIZE (as in 5GB), with an index."
-)
+@click.option("--transformers", is_flag=True, help="As --state-dict, laid out for a directory that from_pretrained reads.")
+@click.option("--strict", is_flag=True, help="Refuse unknown classes, rather than keep their objects as inert data.")
+@click.option("--max-shard-size", type=BYTES, metavar="SIZE", help="Split the output into files of at most SIZE, with an index.")
 @click.option("--dry-run", is_flag=True, help="Write nothing, and say what would be written.")
 @force_option("Overwrite DST.")
 @format_option("text", "json")
@@ -36,8 +35,8 @@ _SHOWN = 50
 @policy_option
 @lock_option
 def command(
-    src: str, dst: str | None, check: bool, state_dict: bool, max_shard_size: int | None, dry_run: bool, force: bool,
-    kind: str, quiet: bool, policy: str | None, lock: str | None,
+    src: str, dst: str | None, check: bool, state_dict: bool, transformers: bool, strict: bool, max_shard_size: int | None,
+    dry_run: bool, force: bool, kind: str, quiet: bool, policy: str | None, lock: str | None,
 ) -> int:  # fmt: skip
     """Write SRC as safetensors, and print what was kept. Nothing in SRC is run.
 
@@ -51,35 +50,21 @@ def command(
     from safeload.conversion import convert as convert_files
 
     if check:
-        if dst is None or state_dict or max_shard_size is not None or dry_run or force:
+        if dst is None or state_dict or transformers or strict or max_shard_size is not None or dry_run or force:
             raise click.UsageError("--check takes SRC and DST, and no option about writing")
-        found = check_files(src, dst)
+        with Progress("comparing", None, unit="bytes", quiet=quiet) as bar:
+            found = check_files(src, dst, policy=policy, progress=bar.reach)
         emit(_check_json(found) if kind == "json" else _check_lines(found, dst))
         summary(_check_summary(found), quiet=quiet)
         return 0 if found.same else 1
-    done = 0
-    with Progress("converting", _size_of(src), unit="bytes", quiet=quiet) as bar:
-
-        def progress(now: int, total: int) -> None:
-            nonlocal done
-            bar.set_total(total)
-            bar.advance(now - done, src)
-            done = now
-
+    with Progress("converting", None, unit="bytes", quiet=quiet) as bar:
         result = convert_files(
-            src, dst, force=force, state_dict=state_dict, dry_run=dry_run, max_shard_size=max_shard_size, policy=policy, lock=lock,
-            progress=progress,
+            src, dst, force=force, state_dict=state_dict, transformers=transformers, strict=strict, dry_run=dry_run,
+            max_shard_size=max_shard_size, policy=policy, lock=lock, progress=bar.reach,
         )  # fmt: skip
     emit(_json(result) if kind == "json" else _lines(result))
     summary(_summary(result), quiet=quiet)
     return 0
-
-
-def _size_of(path: str) -> int | None:
-    try:
-        return Path(path).stat().st_size
-    except OSError:
-        return None
 
 
 def _lines(result: ConvertResult) -> list[Line]:

@@ -12,7 +12,7 @@ import click
 from safeload.api import Gate, refuse_unreadable
 from safeload.cli.lock_command import STATUS
 from safeload.cli.options import PATH, force_option, format_option, lock_option, output_option, policy_option, quiet_option
-from safeload.cli.output import Line, as_json, check_output, emit, outcome_style, place, short_digest, summary
+from safeload.cli.output import Line, as_json, check_output, emit, outcome_style, place, summary
 from safeload.cli.render.json_output import path_text
 from safeload.context import Context
 from safeload.errors import RefusedError, SafeloadError
@@ -92,8 +92,9 @@ def _ask(path: str, context: Context, *, inert: bool) -> _Answer:
 
 def _lines(answer: _Answer) -> list[Line]:
     head: list[tuple[str, str]] = [(escape(answer.path, 1000), "bold"), (f"  {answer.report.format}  ", "")]
-    if answer.report.sha256 is not None:
-        head.append((f"{short_digest(answer.report.sha256)}  ", "dim"))
+    # A load that knows its pin takes the tree digest alone, and so does this one.
+    digests = {"sha256": answer.report.sha256, "sha256-tree": answer.report.sha256_tree}
+    head += [(f"{algorithm}:{value[:12]}  ", "dim") for algorithm, value in digests.items() if value is not None][:1]
     lines: list[Line] = [[*head, (answer.outcome.value, outcome_style(answer.outcome))]]
     if answer.error is not None:
         # The first line has the file's name already; every line of the message was escaped where it was made.
@@ -125,6 +126,7 @@ def _json(answer: _Answer) -> str:
         "format": answer.report.format,
         "size": answer.report.size,
         "sha256": answer.report.sha256,
+        "sha256-tree": answer.report.sha256_tree,
         "decision": answer.outcome.value,
         "pin": None
         if pin is None

@@ -58,12 +58,13 @@ class Progress:
         if self._task is not None:
             self._bar.update(self._task, completed=self._done, now=escape(now[-40:], 60))
 
-    def set_total(self, total: int) -> None:
-        """Say how much there is to do, once it is known."""
+    def reach(self, done: int, total: int) -> None:
+        """Take word from `safeload.conversion`: how much is done, and how much there is."""
         if total != self._total:
             self._total = total
             if self._bar is not None and self._task is not None:
                 self._bar.update(self._task, total=total)
+        self.advance(done - self._done)
 
     def hashed(self, path: str, done: int, size: int) -> None:  # noqa: ARG002 — the signature of pinning.Progress
         """Take word from `safeload.pinning`: bytes of one file."""

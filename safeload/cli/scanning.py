@@ -126,18 +126,22 @@ class ScanResult:
 
 def collect(paths: Sequence[str], *, include: Sequence[str], exclude: Sequence[str]) -> Iterator[Job | Skipped]:
     """Yield what the paths mean, each file once. The globs are about files in directories, not about files that are named."""
+    folders = {path for path in paths if Path(path).is_dir()}
+    # A file that is named is scanned as one, also when it lies in a directory that is walked and left out there.
+    named = {os.path.normpath(path) for path in paths if path not in folders}
     seen: set[str] = set()
     for path in paths:
-        found = files_below(path, include=include, exclude=exclude) if Path(path).is_dir() else None
-        if found is None:
-            jobs: Iterable[Job | Skipped] = [Job(path)]
-        else:
-            jobs = (Skipped(one.path, one.skipped) if one.skipped is not None else Job(one.path, True, one.problem) for one in found)
-        for job in jobs:
+        found = _walked(path, include, exclude) if path in folders else [Job(path)]
+        for job in found:
             key = os.path.normpath(job.path)
-            if key not in seen:
+            if key not in seen and (path not in folders or key not in named):
                 seen.add(key)
                 yield job
+
+
+def _walked(path: str, include: Sequence[str], exclude: Sequence[str]) -> Iterator[Job | Skipped]:
+    for found in files_below(path, include=include, exclude=exclude):
+        yield Skipped(found.path, found.skipped) if found.skipped is not None else Job(found.path, True, found.problem)
 
 
 # ---- one file
