@@ -7,7 +7,7 @@ pass (`reading`, `writing`, `output`), proved (`proof`), and read back (`storage
 from __future__ import annotations
 
 from safeload.conversion.converted import Converted, converted
-from safeload.conversion.converting import convert_file
+from safeload.conversion.front import check, convert
 from safeload.conversion.results import CheckResult, ConvertResult, Written
 
-__all__ = ["CheckResult", "ConvertResult", "Converted", "Written", "convert_file", "converted"]
+__all__ = ["CheckResult", "ConvertResult", "Converted", "Written", "check", "convert", "converted"]

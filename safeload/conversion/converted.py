@@ -3,24 +3,24 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+import re
+from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from safeload.conversion.manifest import KEY, SIDECAR_KEY, Manifest, manifest_of
 from safeload.conversion.rebuild import build_tree
 from safeload.conversion.storages import Bound, bind, restored
 from safeload.errors import LimitError, MalformedError
+from safeload.findings import escape
 from safeload.formats import Contents, StreamPart
 from safeload.program import StorageSpec
 from safeload.source import Limits, Source
 from safeload.walk import Walk
 from safeload.walk.model import Model
 
-__all__ = ["Converted", "converted", "sidecar_name"]
-
-ReadSidecar = Callable[[str, int], bytes]
-"""Takes the sidecar's name and its size; returns its bytes."""
+__all__ = ["Converted", "beside_manifest", "converted", "sidecar_name"]
 
 
 @dataclass(slots=True)
@@ -69,13 +69,12 @@ def sidecar_name(name: str) -> str:
     return f"{name.removesuffix('.safetensors')}.safeload.json"
 
 
-def converted(contents: Contents, source: Source, *, sidecar: ReadSidecar | None = None, limits: Limits | None = None) -> Converted | None:
+def converted(contents: Contents, source: Source, *, limits: Limits | None = None) -> Converted | None:
     """Open what a safetensors file says of the object that it was made from.
 
     Args:
         contents: From the safetensors reader, without an error.
-        source: The same file.
-        sidecar: Reads the file beside it, when the manifest lies there.
+        source: The same file. A manifest that lies in a file beside it is read from there.
         limits: Bounds.
 
     Returns:
@@ -87,26 +86,46 @@ def converted(contents: Contents, source: Source, *, sidecar: ReadSidecar | None
     """
     if contents.format != "safetensors" or contents.table is None:
         return None
-    beside = contents.metadata.get(SIDECAR_KEY)
-    data = None if beside is None else _beside(beside, sidecar, limits or Limits())
-    manifest = manifest_of(contents.metadata, data)
+    directory = Path(source.path).parent if source.path is not None else None
+    manifest = manifest_of(contents.metadata, beside_manifest(contents.metadata, directory, limits or Limits()))
     if manifest is None:
         return None
     bound = bind(manifest, contents.table, source.size)
     return Converted(manifest, bound, restored(source, bound))
 
 
-def _beside(text: str, read: ReadSidecar | None, limits: Limits) -> bytes:
-    """The bytes of the sidecar, which must be those that the header names by digest: "name sha256 size"."""
-    parts = text.split(" ")
-    if len(parts) != 3 or not parts[2].isdigit() or len(parts[2]) > 12 or "/" in parts[0] or "\\" in parts[0] or parts[0].startswith("."):
+def beside_manifest(metadata: Mapping[str, str], directory: Path | None, limits: Limits) -> bytes | None:
+    """The bytes of the sidecar, which must be those that the header names by digest; None when the header names none.
+
+    Raises:
+        MalformedError: it is missing, or is another one.
+    """
+    text = metadata.get(SIDECAR_KEY)
+    if text is None:
+        return None
+    parts = text.rsplit(" ", 2)
+    if (
+        len(parts) != 3
+        or not re.fullmatch("[0-9]{1,12}", parts[2])
+        or not parts[0]
+        or any(char in parts[0] for char in "/\\:\0")
+        or parts[0][0] == "."
+    ):
         raise MalformedError("the header names no sidecar", where=f"!{SIDECAR_KEY}").under("SL401")
     name, digest, size = parts[0], parts[1], int(parts[2])
+    shown = escape(name, 100)
     if size > limits.header_bytes:
         raise LimitError(f"a sidecar of {size} bytes; at most {limits.header_bytes} are read", where=f"!{SIDECAR_KEY}").under("SL127")
-    if read is None:
-        raise MalformedError(f"the manifest lies in {name}, which is not at hand", where=f"!{SIDECAR_KEY}").under("SL401")
-    data = read(name, size)
+    try:
+        if directory is None:
+            raise FileNotFoundError
+        with Source.open(directory / name) as source:
+            data = source.read(0, size, "the sidecar") if source.size == size else b""
+    except OSError:
+        hint = "the file beside it belongs to it: fetch both"
+        raise MalformedError(f"its manifest lies in '{shown}', which is not there", where=f"!{SIDECAR_KEY}", hint=hint).under(
+            "SL401"
+        ) from None
     if len(data) != size or hashlib.sha256(data).hexdigest() != digest:
-        raise MalformedError(f"{name} is not the sidecar of this file: its digest differs", where=f"!{SIDECAR_KEY}").under("SL601")
+        raise MalformedError(f"'{shown}' is not the sidecar of this file: its digest differs", where=f"!{SIDECAR_KEY}").under("SL601")
     return data

@@ -16,6 +16,7 @@ from safeload.conversion.output import check_destination
 from safeload.conversion.plan import make_plan
 from safeload.conversion.reading import plain_reader, storage_bytes
 from safeload.conversion.results import ConvertResult, Written
+from safeload.conversion.shards import is_index, opened_shards
 from safeload.conversion.tree import encode_tree
 from safeload.conversion.weights import weights_of
 from safeload.errors import UsageError
@@ -32,7 +33,7 @@ _NAMED: Final = {"pytorch_model": "model"}
 def default_destination(path: str | os.PathLike[str]) -> Path:
     """Where a converted file goes when nobody says: beside it, under the name that loaders look for."""
     source = Path(path)
-    stem = source.name
+    stem = source.name.removesuffix(".index.json")
     while stem.lower().endswith(_SUFFIXES) and "." in stem[1:]:
         stem = stem.rpartition(".")[0]
     return source.with_name(f"{_NAMED.get(stem, stem)}.safetensors")
@@ -55,7 +56,7 @@ def _lossless(opened: Opened, reading: Reading, limit: int | None) -> Input:
 @contextlib.contextmanager
 def opened_input(
     f: Any, reading: Reading, policy: Policy | None, *, strict: bool, limit: int | None, weights: Path | None = None
-) -> Iterator[tuple[Input, Opened]]:
+) -> Iterator[Input]:
     """Open what is to be converted, or compared with what it was converted into.
 
     Args:
@@ -66,10 +67,17 @@ def opened_input(
         limit: Bytes of tensors in one file.
         weights: For its weights alone: where large storages may wait.
     """
+    if isinstance(f, (str, os.PathLike)) and is_index(f):
+        if weights is not None:
+            raise UsageError("a checkpoint in several files is converted as it is: it has nothing but weights")
+        with opened_shards(Path(f), reading, policy, strict=strict, limit=limit) as given:
+            yield given
+        return
     with Source.open(f, limits=reading.limits) as source:
         opened = open_tree(source, reading, policy, strict=strict)
         given = _lossless(opened, reading, limit) if weights is None else weights_of(opened, reading, weights, limit=limit)
-        yield given, opened
+        given.name, given.inert = source.name, opened.report.unmodelled
+        yield given
 
 
 def convert_file(
@@ -92,19 +100,18 @@ def convert_file(
     if path is None:
         raise UsageError("a destination is needed for what has no path")
     room = path.parent if weights_only else None
-    with opened_input(f, reading, policy, strict=strict, limit=max_shard_size, weights=room) as (given, opened):
-        source = opened.source
+    with opened_input(f, reading, policy, strict=strict, limit=max_shard_size, weights=room) as given:
         total = sum(one.size for one in given.sources) + sum(entry.nbytes for entry in given.plan.entries)
         job = Job(given, path, reading, Meter(progress, total))
         if not dry_run:
             for destination in job.destinations:
-                check_destination(destination, source.stat, force=force)
+                check_destination(destination, [source.stat for source in given.sources], force=force)
             files = job.run(force=force, gate=gate)
         else:
             files = [Written(path=str(part), size=size) for part, size in zip(job.paths, job.sizes, strict=True)]
         digests = (job.origin.sha256, job.origin.tree) if not dry_run else ("", "")
         return ConvertResult(
-            source=source.name, format=opened.contents.format, source_sha256=digests[0], source_sha256_tree=digests[1], files=tuple(files),
-            kept=tuple(given.plan.kept), carried=tuple(given.plan.carried), inert=opened.report.unmodelled,
+            source=given.name, format=given.origin.format, source_sha256=digests[0], source_sha256_tree=digests[1], files=tuple(files),
+            kept=tuple(given.plan.kept), carried=tuple(given.plan.carried), inert=given.inert,
             left_out=tuple(given.plan.left_out), dry_run=dry_run,
         )  # fmt: skip

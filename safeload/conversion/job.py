@@ -26,7 +26,7 @@ from safeload.program import StorageSpec
 from safeload.source import Reading, Source
 from safeload.trust.digest import file_digests
 
-__all__ = ["SIDECAR_BYTES", "Gate", "Input", "Job", "Meter", "Progress", "prove"]
+__all__ = ["SIDECAR_BYTES", "Gate", "Input", "Job", "Meter", "Progress", "prove", "together"]
 
 SIDECAR_BYTES: Final = 8 << 20
 """A manifest that is longer than this lies beside the file: readers hold a whole header in memory."""
@@ -63,6 +63,9 @@ class Input:
         extra: Metadata that is kept.
         expected: The bytes that each storage of the tree must have, by its number.
         script: Whether the object is TorchScript's.
+        weights: Whether it is the weights only.
+        name: What messages call it.
+        inert: Globals that are not modelled.
     """
 
     tree: Tree
@@ -72,6 +75,9 @@ class Input:
     extra: dict[str, str]
     expected: Callable[[int, StorageSpec], Iterator[memoryview]]
     script: bool = False
+    weights: bool = False
+    name: str = ""
+    inert: tuple[str, ...] = ()
 
 
 class Job:
@@ -109,7 +115,7 @@ class Job:
         return [*self.paths, *(path for path in (self.sidecar, self.index) if path is not None)]
 
     def _manifest(self) -> str:
-        return write_manifest(self.given.tree, self.given.plan, self.origin, script=self.given.script)
+        return write_manifest(self.given.tree, self.given.plan, self.origin, script=self.given.script, weights=self.given.weights)
 
     def _headers(self, manifest: bytes) -> list[bytes]:
         if self.sidecar is not None:
@@ -163,7 +169,7 @@ class Job:
             digests.append(tape.finish())
         for draft, header, part in zip(drafts, self.headers, self.given.plan.parts, strict=True):
             write_payloads(draft, len(header), part)
-        sha256, tree = digests[0] if len(digests) == 1 else _together(digests)
+        sha256, tree = digests[0] if len(digests) == 1 else together(digests)
         if gate is not None:
             gate(sha256, tree)
         self.origin = replace(self.origin, sha256=sha256, tree=tree)
@@ -230,7 +236,7 @@ def _part_paths(path: Path, count: int) -> list[Path]:
     return [path.with_name(f"{stem}-{number:05d}-of-{count:05d}.safetensors") for number in range(1, count + 1)]
 
 
-def _together(digests: list[tuple[str, str]]) -> tuple[str, str]:
+def together(digests: list[tuple[str, str]]) -> tuple[str, str]:
     """One digest for several files: over their digests in order, each on a line."""
     texts = ("\n".join(column) for column in zip(*digests, strict=True))
     first, second = (hashlib.sha256(text.encode("ascii")).hexdigest() for text in texts)

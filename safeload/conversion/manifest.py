@@ -33,7 +33,7 @@ SIDECAR_KEY: Final = "safeload.sidecar"
 VERSION: Final = 1
 PLACEHOLDER: Final = "0" * 64
 _FIELDS: Final = frozenset({"version", "source", "globals", "storages", "payloads", "nodes", "root"})
-_OPTIONAL: Final = frozenset({"script"})
+_OPTIONAL: Final = frozenset({"script", "weights"})
 _HEX: Final = re.compile(r"[0-9a-f]{64}\Z")
 _MOST: Final = 1 << 60
 
@@ -67,6 +67,7 @@ class Manifest:
         nodes: One list each.
         root: A JSON value.
         script: Whether it came from a TorchScript archive, whose classes are described and never made.
+        weights: Whether it holds the weights of its source, and nothing else of it.
     """
 
     origin: Origin
@@ -76,6 +77,7 @@ class Manifest:
     nodes: list[Json]
     root: Json
     script: bool = False
+    weights: bool = False
     _walk: Walk | None = field(default=None, repr=False)
 
     @property
@@ -144,7 +146,7 @@ def canonical(value: Json) -> str:
     return json.dumps(value, ensure_ascii=True, allow_nan=False, sort_keys=True, separators=(",", ":"))
 
 
-def write_manifest(tree: Tree, plan: Plan, origin: Origin, *, script: bool = False) -> str:
+def write_manifest(tree: Tree, plan: Plan, origin: Origin, *, script: bool = False, weights: bool = False) -> str:
     """Return the manifest of an output.
 
     Raises:
@@ -159,8 +161,9 @@ def write_manifest(tree: Tree, plan: Plan, origin: Origin, *, script: bool = Fal
         "nodes": tree.nodes,
         "root": tree.root,
     }
-    if script:
-        value["script"] = True
+    for flag, on in (("script", script), ("weights", weights)):
+        if on:
+            value[flag] = True
     text = canonical(value)
     if len(text) > MANIFEST_BYTES:
         raise LimitError(f"the manifest has {len(text)} bytes; at most {MANIFEST_BYTES} are written").under("SL127")
@@ -221,7 +224,7 @@ def _checked(value: Any) -> Manifest:
         raise UnsupportedError(
             f"a manifest of version {value['version']}; version {VERSION} is known", where=f"!{KEY}", hint="update safeload"
         )
-    if not _FIELDS <= set(value) <= _FIELDS | _OPTIONAL or value.get("script", True) is not True:
+    if not _FIELDS <= set(value) <= _FIELDS | _OPTIONAL or any(value.get(flag, True) is not True for flag in _OPTIONAL):
         raise _bad("it has not the fields of version 1")
     for name in ("globals", "storages", "payloads", "nodes"):
         if type(value[name]) is not list:
@@ -236,7 +239,7 @@ def _checked(value: Any) -> Manifest:
             raise _bad(f"node {number} has no kind")
     return Manifest(
         _origin(value["source"]), tuple(value["globals"]), value["storages"], value["payloads"], value["nodes"], value["root"],
-        "script" in value,
+        "script" in value, "weights" in value,
     )  # fmt: skip
 
 

@@ -11,6 +11,7 @@ import errno
 import os
 import secrets
 import stat
+from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
@@ -32,7 +33,7 @@ def failed(error: OSError, path: Path, size: int) -> SafeloadError:
     return UnsupportedError(f"writing failed: {error.strerror or error}", where=where, hint="nothing was changed")
 
 
-def check_destination(path: Path, source: os.stat_result | None, *, force: bool) -> None:
+def check_destination(path: Path, sources: Sequence[os.stat_result | None], *, force: bool) -> None:
     """Refuse a destination that is the source, a link, no file, or there already.
 
     Raises:
@@ -45,7 +46,7 @@ def check_destination(path: Path, source: os.stat_result | None, *, force: bool)
             raise UsageError(f"the directory {escape(str(path.parent), 200)} does not exist") from None
         return
     shown = escape(str(path), 500)
-    if source is not None and (found.st_dev, found.st_ino) == (source.st_dev, source.st_ino):
+    if any(one is not None and (found.st_dev, found.st_ino) == (one.st_dev, one.st_ino) for one in sources):
         raise UsageError("the destination is the source", where=shown)
     if not stat.S_ISREG(found.st_mode):
         raise UsageError("the destination is a link or no regular file", where=shown, hint="name a file, not a link to one")

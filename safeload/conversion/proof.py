@@ -19,7 +19,17 @@ from safeload.formats.safetensors_file import SafetensorsFile
 from safeload.program import TensorSpec
 from safeload.source import Reading, Source
 
-__all__ = ["Shown", "compare_bytes", "compare_trees", "official_table", "own_table", "pieces_of"]
+__all__ = [
+    "NotTheSameError",
+    "Place",
+    "Shown",
+    "compare_bytes",
+    "compare_trees",
+    "first_difference",
+    "official_table",
+    "own_table",
+    "pieces_of",
+]
 
 _SMALL: Final = 32 << 20
 Shown = dict[str, tuple[str, tuple[int, ...]]]
@@ -122,11 +132,12 @@ def compare_trees(expected: Tree, manifest: Manifest, table: Mapping[str, Tensor
     left, right = expected.described(), again.described()
     for what, a, b in zip(("root", "nodes", "globals", "storages", "sharing", "bytes"), left, right, strict=True):
         if a != b:
-            raise NotTheSameError(f"the tree comes back with other {what}{_first_difference(a, b)}", where=f"!{KEY}")
+            raise NotTheSameError(f"the tree comes back with other {what}{first_difference(a, b)}", where=f"!{KEY}")
     return bound
 
 
-def _first_difference(a: Json, b: Json) -> str:
+def first_difference(a: Json, b: Json) -> str:
+    """Say where two tables differ first."""
     if not isinstance(a, list) or not isinstance(b, list):
         return f": {escape(str(a), 60)} and {escape(str(b), 60)}"
     for number, (left, right) in enumerate(zip(a, b, strict=False)):

@@ -71,7 +71,7 @@ def weights_of(opened: Opened, reading: Reading, directory: Path, *, limit: int 
     plan.storages = [_storage_json(spec, state.made[id(spec)]) for spec in tree.storages]
     lay_out(plan, state.names, [[entry] for entry in state.order], limit)
     origin = Origin(opened.contents.format, opened.source.size)
-    return Input(tree, plan, [opened.source], origin, {}, _expected(opened, state, reading, directory))
+    return Input(tree, plan, [opened.source], origin, {}, _expected(opened, state, reading, directory), weights=True)
 
 
 def _add(state: _Weights, name: str, spec: TensorSpec, flip: str) -> None:

@@ -1,0 +1,152 @@
+"""What programs call: `convert` and `check`."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from safeload.context import Context
+from safeload.conversion.converted import beside_manifest
+from safeload.conversion.converting import convert_file, default_destination, opened_input
+from safeload.conversion.job import Meter, Progress, prove, together
+from safeload.conversion.joined import open_joined
+from safeload.conversion.manifest import Manifest, manifest_of
+from safeload.conversion.proof import NotTheSameError
+from safeload.conversion.reading import Tape
+from safeload.conversion.results import CheckResult, ConvertResult
+from safeload.conversion.shards import is_index, read_index
+from safeload.errors import ArgumentError, UsageError
+from safeload.findings import escape
+from safeload.source import Limits, Reading, Source
+
+__all__ = ["check", "convert"]
+
+
+def convert(
+    src: Any,
+    dst: str | os.PathLike[str] | None = None,
+    *,
+    force: bool = False,
+    state_dict: bool = False,
+    dry_run: bool = False,
+    max_shard_size: int | None = None,
+    transformers: bool = False,
+    strict: bool = False,
+    policy: Any = None,
+    lock: Any = None,
+    limits: Limits | None = None,
+    progress: Progress | None = None,
+) -> ConvertResult:
+    """Convert a checkpoint into a safetensors file that holds all of it. Neither torch nor numpy is needed.
+
+    Args:
+        src: A path (of a checkpoint, or of the index of one in several files), a file object, or a model's name in the lockfile.
+        dst: A path, or an existing directory; by default beside the source.
+        force: Replace what is there.
+        state_dict: Take the model's weights only, each contiguous, under the names that `state_dict()` gives.
+        dry_run: Say what would be done, and write nothing.
+        max_shard_size: Bytes of tensors in one file; more of them make several files and an index.
+        transformers: As `state_dict`, for a directory that `from_pretrained` reads. Of tied weights one is written.
+        strict: Refuse globals that are not modelled; by default their objects are kept as inert data.
+        policy: As for `safeload.load`.
+        lock: As for `safeload.load`; the bytes that are converted must be those of a pin that covers them.
+        limits: Bounds on reading.
+        progress: Told bytes done and bytes in all.
+
+    Returns:
+        What was written, and what of the source is where.
+
+    Raises:
+        RefusedError: the file is refused even as inert data, or (`strict`) names globals that are not modelled.
+        PinError: the bytes are not the pinned bytes.
+        MalformedError: the source is not what it claims to be.
+        UsageError: the destination exists, is the source, or is a link.
+        UnsupportedError: there is no room, or the output did not stand the proof. Nothing was left behind.
+    """
+    if max_shard_size is not None and (type(max_shard_size) is not int or max_shard_size <= 0):
+        raise ArgumentError("max_shard_size is a number of bytes above zero")
+    context = Context.of(policy, lock)
+    target = context.target(src)
+    path = _destination(target.file, dst)
+
+    def gate(sha256: str, tree: str) -> None:
+        pin = target.pin or context.by_digest(sha256)
+        if pin is not None:
+            from safeload.lockfile import require_match
+
+            require_match(pin, size=None, sha256=sha256, tree=tree, where=escape(target.path or "", 500))
+
+    return convert_file(
+        target.file,
+        path,
+        force=force,
+        strict=strict,
+        dry_run=dry_run,
+        max_shard_size=max_shard_size,
+        weights_only=state_dict or transformers,
+        policy=context.policy_for(target.pin),
+        limits=limits,
+        progress=progress,
+        gate=gate,
+    )
+
+
+def _destination(src: Any, dst: str | os.PathLike[str] | None) -> Path | None:
+    if dst is None:
+        return None
+    path = Path(dst)
+    if path.is_dir() and isinstance(src, (str, os.PathLike)):
+        return path / default_destination(src).name
+    return path
+
+
+def check(
+    src: Any, dst: str | os.PathLike[str], *, policy: Any = None, limits: Limits | None = None, progress: Progress | None = None
+) -> CheckResult:
+    """Prove that a converted file holds all that its source holds.
+
+    Args:
+        src: The source, as for `convert`.
+        dst: The converted file, or the index of several.
+        policy: As for `safeload.load`.
+        limits: Bounds on reading.
+        progress: Told bytes done and bytes in all.
+
+    Returns:
+        Whether it does, and the first difference.
+
+    Raises:
+        MalformedError: one of them is not what it claims to be.
+        UsageError: `dst` has no manifest.
+    """
+    reading = Reading(limits=limits or Limits())
+    path = Path(dst)
+    paths = read_index(path)[1] if is_index(path) else [path]
+    with open_joined(paths, reading) as joined:
+        manifest = manifest_of(joined.metadata[0], beside_manifest(joined.metadata[0], path.parent, reading.limits))
+        if manifest is None:
+            raise UsageError("it has no manifest: it was not made by 'safeload convert'", where=escape(str(path), 500))
+        context = Context.of(policy, lock=False)
+        room = path.parent if manifest.weights else None
+        with opened_input(src, reading, context.policy, strict=False, limit=None, weights=room) as given:
+            total = sum(source.size for source in given.sources) + joined.source.size
+            meter = Meter(progress, total)
+            difference = _digests(given.sources, manifest, meter)
+            if difference:
+                return CheckResult(same=False, difference=difference)
+            try:
+                storages, nbytes = prove(given, manifest, joined, meter)
+            except NotTheSameError as error:
+                return CheckResult(same=False, difference=error.message)
+            return CheckResult(same=True, storages=storages, nbytes=nbytes, nodes=len(given.tree.nodes))
+
+
+def _digests(sources: Sequence[Source], manifest: Manifest, meter: Meter) -> str:
+    """Compare the sources' digests with those that the manifest names."""
+    found = [Tape(source, meter).finish() for source in sources]
+    sha256, tree = found[0] if len(found) == 1 else together(found)
+    if (sha256, tree) != (manifest.origin.sha256, manifest.origin.tree):
+        return f"it was made from sha256:{manifest.origin.sha256}, and the source is sha256:{sha256}"
+    return ""

@@ -1,0 +1,115 @@
+"""A checkpoint in several files, known by its index, read as one."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, Final
+
+from safeload.conversion.job import Input
+from safeload.conversion.manifest import Origin
+from safeload.conversion.names import named_tensors
+from safeload.conversion.origin import Opened, open_tree
+from safeload.conversion.plan import make_plan
+from safeload.conversion.reading import plain_reader, storage_bytes
+from safeload.conversion.tree import encode_tree
+from safeload.errors import LimitError, MalformedError
+from safeload.findings import escape
+from safeload.policy import Policy
+from safeload.program import StorageSpec
+from safeload.source import Reading, Source
+
+__all__ = ["is_index", "opened_shards", "read_index"]
+
+SUFFIX: Final = ".index.json"
+_LARGEST: Final = 64 << 20
+_FILES: Final = 10_000
+
+
+def is_index(path: str | os.PathLike[str]) -> bool:
+    """Whether a path is that of an index, by its name: an index has no magic."""
+    return os.fspath(path).endswith(SUFFIX)
+
+
+def read_index(path: Path) -> tuple[dict[str, str], list[Path]]:
+    """Read an index.
+
+    Returns:
+        The name of the file of each tensor, and the files in the order in which it names them.
+
+    Raises:
+        MalformedError: it is no index, or names files outside its directory.
+    """
+    where = escape(str(path), 500)
+    with Source.open(path) as source:
+        if source.size > _LARGEST:
+            raise LimitError(f"an index of {source.size} bytes; at most {_LARGEST} are read", where=where)
+        data = source.read(0, source.size)
+    try:
+        found = json.loads(data)
+    except (ValueError, RecursionError):
+        raise MalformedError("not valid JSON", where=where).under("SL501") from None
+    table = found.get("weight_map") if isinstance(found, dict) else None
+    if not isinstance(table, dict) or not table or not all(isinstance(name, str) for name in table.values()):
+        raise MalformedError("no index of a checkpoint: it has no weight_map", where=where).under("SL501")
+    names = list(dict.fromkeys(table.values()))
+    if len(names) > _FILES:
+        raise LimitError(f"an index of {len(names)} files; at most {_FILES} are read", where=where)
+    for name in names:
+        if not name or name.startswith(".") or any(char in name for char in "/\\\0:"):
+            raise MalformedError(f"the index names '{escape(name, 80)}', which is no file beside it", where=where).under("SL210")
+    return table, [path.with_name(name) for name in names]
+
+
+@contextlib.contextmanager
+def opened_shards(path: Path, reading: Reading, policy: Policy | None, *, strict: bool, limit: int | None) -> Iterator[Input]:
+    """Open all files of an index as one state dict.
+
+    Raises:
+        MalformedError: a file does not hold what the index says.
+        RefusedError: policy does not allow one of them.
+    """
+    table, paths = read_index(path)
+    with contextlib.ExitStack() as stack:
+        opened = [open_tree(stack.enter_context(Source.open(one, limits=reading.limits)), reading, policy, strict=strict) for one in paths]
+        yield _joined(path, table, opened, reading, limit)
+
+
+def _joined(path: Path, table: Mapping[str, str], opened: list[Opened], reading: Reading, limit: int | None) -> Input:
+    root: dict[str, Any] = {}
+    recorder = next((one.recorder for one in opened if one.recorder is not None), None)
+    sources: dict[int, int] = {}
+    for number, one in enumerate(opened):
+        _merge(root, table, one)
+        if recorder is not None and one.recorder is not None:
+            recorder.recipes.update(one.recorder.recipes)
+        sources.update((id(spec), number) for spec in one.storages)
+    if set(root) != set(table):
+        missing = next(iter(set(table) - set(root)), None) or next(iter(set(root) - set(table)))
+        raise MalformedError(f"the index and the files do not name the same tensors: '{escape(missing, 80)}'", where=escape(str(path), 500))
+    tree = encode_tree(root, recorder)
+    tree.sources = sources
+    plan = make_plan(tree, named_tensors(root), limit=limit)
+
+    def expected(_number: int, spec: StorageSpec) -> Iterator[memoryview]:
+        source = opened[sources.get(id(spec), 0)].source
+        return storage_bytes(plain_reader(source), spec, reading.limits, source.name)
+
+    origin = Origin(opened[0].contents.format, sum(one.source.size for one in opened))
+    inert = tuple(dict.fromkeys(name for one in opened for name in one.report.unmodelled))
+    files = [one.source for one in opened]
+    return Input(tree, plan, files, origin, {}, expected, any(one.script for one in opened), name=escape(str(path), 500), inert=inert)
+
+
+def _merge(root: dict[str, Any], table: Mapping[str, str], one: Opened) -> None:
+    """Add the tensors of one file, each of which the index must place there."""
+    name = Path(one.source.path or "").name
+    if not isinstance(one.root, Mapping):
+        raise MalformedError("a file of several that holds no mapping", where=one.source.name)
+    for key, value in one.root.items():
+        if type(key) is not str or table.get(key) != name:
+            raise MalformedError(f"holds {escape(repr(key), 80)}, which the index does not place here", where=one.source.name)
+        root[key] = value
