@@ -38,11 +38,12 @@ def _items(node: Inert) -> Any:
     """What is in a subclass of dict or list, without the attributes that it has besides."""
     if node.args is None:
         return _NO
+    # Below protocol 2 the data are the argument; from there on they come as items.
+    first = next((arg for arg in node.args if type(arg) in (dict, list)), None)
     pairs = [item for item in node.items if type(item) is tuple and len(item) == 2]
-    if len(pairs) == len(node.items):
-        first = next((arg for arg in node.args if type(arg) is dict), {})
-        return {**first, **dict(pairs)}
-    return list(node.items)
+    if len(pairs) < len(node.items) or type(first) is list:
+        return [*(first or ()), *node.items]
+    return {**(first or {}), **dict(pairs)}
 
 
 def _fields(*names: str) -> Profile:
@@ -216,7 +217,6 @@ def _parts(node: Any) -> list[Any]:
 
 def _unwrap(node: Inert, also: frozenset[str]) -> Any:
     """The data in a known object, one layer; `_NO` when it is not known."""
-    node = _as_instance(node)
     name = node.global_name
     if node.args is None:
         return _NO
@@ -229,22 +229,11 @@ def _unwrap(node: Inert, also: frozenset[str]) -> Any:
         # Below protocol 4, and in some Python releases, an enum member is pickled as getattr(Class, "MEMBER").
         known = any(profile is _value and pattern.fullmatch(node.args[0].global_name) for pattern, profile, _ in PROFILES)
         return node.args[1] if known or node.args[0].global_name in also else _NO
-    if node.via == "NEWOBJ" and len(node.args) > 1 and node.state is None and not node.items and not node.kwargs:
-        # A class that is made of positional values and nothing else: a named tuple.
-        return _NO if _is_dangerous(name) else node.args
+    if node.via == "NEWOBJ" and node.state is None and not node.items and not node.kwargs:
+        # A class that is made of positional values and nothing else: a named tuple. Below protocol 2 they are one argument.
+        given = node.args[0] if len(node.args) == 1 and type(node.args[0]) is tuple else node.args
+        return _NO if len(given) < 2 or _is_dangerous(name) else given
     return _NO
-
-
-def _as_instance(node: Inert) -> Inert:
-    """Below protocol 2 an instance is pickled as copyreg._reconstructor(Class, Base, data): the same node as NEWOBJ gives."""
-    if node.global_name not in ("copyreg._reconstructor", "copy_reg._reconstructor") or len(node.args or ()) != 3:
-        return node
-    cls, _, data = node.args or ()
-    if type(cls) is not Inert or cls.args is not None:
-        return node
-    args = () if data is None else data if type(data) is tuple else (data,)
-    items = list(data) if type(data) is list else node.items
-    return Inert(cls.global_name, args=() if type(data) is list else args, state=node.state, items=items, via="NEWOBJ")
 
 
 def _is_dangerous(name: str) -> bool:

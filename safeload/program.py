@@ -6,10 +6,14 @@ and they could be built. `Inert` is what stays of a global that is not modelled:
 
 from __future__ import annotations
 
+import itertools
 import zlib
+from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any, Final
+
+from safeload.findings import escape
 
 __all__ = ["DTYPE_BITS", "Call", "Global", "Inert", "Region", "StorageSpec", "TensorSpec"]
 
@@ -174,6 +178,10 @@ class Call:
 
 
 _DEPTH: Final = 6
+_WIDTH: Final = 6
+_WORD: Final = 100
+_LONGEST: Final = 4_000
+_SCALARS: Final = frozenset({str, bytes, int, float, bool, type(None)})
 
 
 @dataclass(slots=True, eq=False)
@@ -188,7 +196,8 @@ class Inert:
         items: What APPEND(S), ADDITEMS and SETITEM(S) would have put in: values, or (key, value) pairs.
         via: The opcode that would have called it: "REDUCE", "NEWOBJ", "NEWOBJ_EX", "INST", "OBJ", "EXT", "" for a bare global.
 
-    Two nodes are equal when all of this is equal. They are unhashable only if what they hold is; hashing uses the name.
+    Two nodes are equal when all of this is equal, tensors and arrays in it by type of element, shape and value. They may be keys:
+    the hash is taken of the name and of plain arguments, because the rest may still change.
     """
 
     global_name: str
@@ -199,7 +208,8 @@ class Inert:
     via: str = ""
 
     def __hash__(self) -> int:
-        return hash(("safeload.Inert", self.global_name))
+        given = tuple(arg if type(arg) in _SCALARS else type(arg) for arg in self.args or ())
+        return hash((self.global_name, given))
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Inert):
@@ -207,7 +217,7 @@ class Inert:
         return _same(self, other)
 
     def __repr__(self) -> str:
-        return _describe(self, _DEPTH)
+        return _Description().of(self, _DEPTH)
 
     def walk(self) -> Iterator[Inert]:
         """Yield this node and every inert node below it, each once, in depth-first order."""
@@ -247,40 +257,112 @@ def _same(left: Inert, right: Inert) -> bool:
                 return False
             todo += zip(a, b, strict=True)
         elif isinstance(a, dict):
-            if list(a) != list(b):
+            if not _equal(list(a), list(b)):
                 return False
-            todo += [(a[key], b[key]) for key in a]
-        else:
-            same = a == b
-            if not (same if isinstance(same, bool) else a is b):
-                return False
+            # Equal keys in equal order: no look-up, which would compare them again.
+            todo += zip(a.values(), b.values(), strict=True)
+        elif not _equal(a, b):
+            return False
     return True
 
 
-def _describe(node: Any, depth: int) -> str:
-    """Write a node as the call it stands for, bounded in depth and width, hostile text escaped by repr."""
-    if isinstance(node, Inert):
-        text = f"Inert({ascii(node.global_name)[1:-1]}"
-        if node.args is not None:
-            inner = [_describe(arg, depth - 1) for arg in node.args[:4]] if depth > 0 else ["…"] * bool(node.args)
-            inner += ["…"] * (len(node.args) > 4 and depth > 0)
-            inner += [f"{ascii(key)[1:-1]}={_describe(value, depth - 1)}" for key, value in list(node.kwargs.items())[:4] if depth > 0]
-            text += f"({', '.join(inner)})"
-        if node.state is not None:
-            text += f", state={_describe(node.state, depth - 1)}" if depth > 0 else ", state=…"
-        if node.items:
-            text += f", {len(node.items)} items"
-        return text + ")"
-    if isinstance(node, (list, tuple, set, frozenset, dict)):
-        if depth <= 0 or len(node) > 8:
-            return f"{type(node).__name__} of {len(node)}"
+def _equal(a: Any, b: Any) -> bool:
+    """Compare two leaves (or keys) of one type. Tensors and arrays are told by what they have; neither library is imported."""
+    try:
+        if hasattr(a, "dtype") and hasattr(a, "shape"):
+            return bool(a.dtype == b.dtype and a.shape == b.shape and (a == b).all())
+        same = a == b
+    except Exception:  # noqa: BLE001 - whatever a leaf does when it is compared (sparse, meta, too deep), it is not equal
+        return False
+    return same if isinstance(same, bool) else False
+
+
+class _Description:
+    """A node as the call it stands for: bounded in depth, width and length, hostile text escaped."""
+
+    def __init__(self) -> None:
+        self.left = _LONGEST
+
+    def of(self, node: Any, depth: int) -> str:
+        """One value."""
+        if self.left <= 0:
+            return "…"
+        text = self._of(node, depth)
+        # What is inside has been charged already; this is for the frame around it.
+        is_container = isinstance(node, (dict, list, tuple, set, frozenset, deque))
+        self.left -= 8 if is_container else 40 + len(node.global_name[:_WORD]) if isinstance(node, Inert) else len(text)
+        return text
+
+    def _of(self, node: Any, depth: int) -> str:
+        if isinstance(node, Inert):
+            return self._inert(node, depth)
         if isinstance(node, dict):
-            return "{" + ", ".join(f"{_describe(k, depth - 1)}: {_describe(v, depth - 1)}" for k, v in node.items()) + "}"
-        body = ", ".join(_describe(item, depth - 1) for item in node)
-        if type(node) is list:
-            return f"[{body}]"
-        if type(node) is tuple:
-            return f"({body},)" if len(node) == 1 else f"({body})"
-        return f"{type(node).__name__}({body})"
-    text = ascii(node)
-    return text if len(text) <= 80 else text[:77] + "…"
+            pairs = (f"{self.of(key, depth - 1)}: {self.of(value, depth - 1)}" for key, value in node.items())
+            body = f"{{{self._some(pairs, len(node), depth)}}}"
+            return body if type(node) is dict else f"{type(node).__name__}({body if node else ''})"
+        if isinstance(node, (list, tuple, set, frozenset, deque)):
+            body = self._some((self.of(item, depth - 1) for item in node), len(node), depth)
+            if type(node) is list:
+                return f"[{body}]"
+            if type(node) is tuple:
+                return f"({body},)" if len(node) == 1 else f"({body})"
+            if type(node) is set and node:
+                return f"{{{body}}}"
+            return f"{type(node).__name__}({f'[{body}]' if node else ''})"
+        return _leaf(node)
+
+    def _inert(self, node: Inert, depth: int) -> str:
+        parts = [self._name(node, depth)]
+        if node.state is not None:
+            parts.append(f"state={self._state(node.state, depth - 1) if depth > 0 else '…'}")
+        if node.items:
+            parts.append(f"items={self.of(node.items, depth - 1) if depth > 0 else '…'}")
+        return f"Inert({', '.join(parts)})"
+
+    def _state(self, state: Any, depth: int) -> str:
+        """Attributes; private ones that are empty (a module's hooks) are only counted."""
+        if type(state) is not dict or self.left <= 0:
+            return self.of(state, depth)
+        told = {key: value for key, value in state.items() if not _is_idle(key, value)}
+        pairs = (f"{self.of(key, depth - 1)}: {self.of(value, depth - 1)}" for key, value in told.items())
+        return f"{{{self._some(pairs, len(state), depth)}}}"
+
+    def _name(self, node: Inert, depth: int) -> str:
+        name = _text(node.global_name)
+        if node.args is None:
+            return name
+        given = [*((None, arg) for arg in node.args), *node.kwargs.items()]
+        inner = (self.of(arg, depth - 1) if key is None else f"{_text(key)}={self.of(arg, depth - 1)}" for key, arg in given)
+        return f"{name}({self._some(inner, len(given), depth)})"
+
+    def _some(self, parts: Iterator[str], total: int, depth: int) -> str:
+        """The first few, and how many more there are."""
+        shown = list(itertools.islice(parts, _WIDTH if depth > 0 else 0))
+        more = total - len(shown)
+        if more:
+            shown.append("…" if not shown else f"… {more} more")
+        return ", ".join(shown)
+
+
+def _is_idle(key: Any, value: Any) -> bool:
+    private = isinstance(key, str) and key.startswith("_")
+    return private and (value is None or value is False or (isinstance(value, (dict, list, tuple, set)) and not value))
+
+
+def _text(name: str) -> str:
+    return escape(name, _WORD)
+
+
+def _leaf(value: Any) -> str:
+    if isinstance(value, (str, bytes, bytearray)):
+        text = ascii(value[:_WORD])
+        return text if len(value) <= _WORD else f"{text}… ({len(value)})"
+    if isinstance(value, int) and value.bit_length() > 512:
+        return f"<an integer of {value.bit_length()} bits>"
+    if hasattr(value, "dtype") and hasattr(value, "shape"):
+        return f"{type(value).__name__}({str(value.dtype).removeprefix('torch.')}, {tuple(value.shape)})"
+    try:
+        text = ascii(value)
+    except Exception:  # noqa: BLE001 - a leaf that cannot be shown (too deep, too long) must not hide the rest
+        return f"<{type(value).__name__}>"
+    return text if len(text) <= _WORD and "\n" not in text else f"<{type(value).__name__}>"
