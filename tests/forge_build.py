@@ -24,7 +24,9 @@ def saved(value: Any, *, legacy: bool = False) -> bytes:
     return buffer.getvalue()
 
 
-def torch_zip(stream: bytes, storages: Mapping[str, bytes] | None = None, *, method: int = zipfile.ZIP_STORED, byteorder: str = "little") -> bytes:
+def torch_zip(
+    stream: bytes, storages: Mapping[str, bytes] | None = None, *, method: int = zipfile.ZIP_STORED, byteorder: str = "little"
+) -> bytes:
     """Return a torch zip around a stream of one's own."""
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w", method) as archive:

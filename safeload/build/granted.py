@@ -117,6 +117,8 @@ class Grants:
         if (op in ("NEWOBJ", "NEWOBJ_EX")) and not isinstance(callee, type):
             raise RefusedError(f"{op} of {escape(name)}, which is no class", where=f"@{at}", globals=(name,)).under("SL104")
         try:
+            if op == "RECONSTRUCT":
+                return self.made(_reconstructed(callee, *args))
             if bare or op in ("NEWOBJ", "NEWOBJ_EX"):
                 return self.made(callee.__new__(callee, *args, **kwargs))
             return self.made(callee(*args, **kwargs))
@@ -189,6 +191,14 @@ class Grants:
                 target[key] = value
         except Exception as error:
             raise _failed(f"SETITEMS on a {type(target).__name__}", error, at) from error
+
+
+def _reconstructed(cls: Any, base: Any, state: Any) -> Any:
+    """What `copyreg._reconstructor` does; `base` is one of Python's plain types."""
+    made = base.__new__(cls, state)
+    if base.__init__ is not object.__init__:
+        base.__init__(made, state)
+    return made
 
 
 def _failed(what: str, error: Exception, at: int) -> UnsupportedError:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from math import prod
 from typing import TYPE_CHECKING, Any, Final
 
@@ -64,6 +64,7 @@ class ArrayType:
         shape: The subarray's shape.
         aligned: Whether a structure was laid out as C would.
         depth: How deep structures lie in it.
+        settled: A BUILD gave it its state; another one would change arrays that were made of it.
     """
 
     text: str
@@ -73,6 +74,7 @@ class ArrayType:
     shape: tuple[int, ...] = ()
     aligned: bool = False
     depth: int = 0
+    settled: bool = field(default=False, compare=False)
 
 
 def _bad(message: str) -> MalformedError:
@@ -118,6 +120,9 @@ def with_state(model: Model, described: ArrayType, state: tuple[Any, ...]) -> Ar
     Raises:
         MalformedError: it is not such a state, or contradicts itself.
     """
+    if described.settled:
+        raise MalformedError("a dtype's state is given twice").under("SL105")
+    described = replace(described, settled=True)
     if len(state) not in (8, 9) or state[0] not in (3, 4) or type(state[0]) is not int or (len(state) == 9) is not (state[0] == 4):
         raise _bad("a dtype's state that no known numpy writes")
     _, order, subarray, names, fields, itemsize, alignment, flags = state[:8]

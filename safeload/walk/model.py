@@ -391,6 +391,21 @@ def build(walk: Walk, model: Model) -> Any:
 
 
 
+_BASES: Final = frozenset({"object", "list", "tuple", "set", "frozenset", "dict", "int", "float", "str", "bytes"})
+
+
+def _reconstructor(model: Model, args: tuple[Any, ...], at: int) -> Any:
+    """`copyreg._reconstructor(class, base, state)`: the class decides; what it derives from is one of a few plain types."""
+    cls, base, state = args
+    name = (model.name_of(base) or "").removeprefix("builtins.")
+    if name not in _BASES or (name == "object" and state is not None):
+        raise MalformedError(f"an object that is made as {escape(name)}").under("SL104")
+    plain = () if name == "object" else (base, state)
+    if model.is_granted_class(cls):
+        return model.call_granted("NEWOBJ" if name == "object" else "RECONSTRUCT", cls, plain, {}, at)
+    return model.inert("NEWOBJ", cls, plain[1:], at)
+
+
 def _first(model: Model, args: tuple[Any, ...], at: int) -> Any:
     return args[0]
 
@@ -402,6 +417,7 @@ from safeload.walk import arrays, generators, torch_calls  # noqa: E402
 
 Model.handlers = {
     **values.HANDLERS, **torch_calls.HANDLERS, **arrays.HANDLERS, **generators.HANDLERS,
+    "copyreg._reconstructor": _reconstructor,
     **{f"torch.jit._pickle.{name}": _first for name in _SCRIPT},
 }  # fmt: skip
 Model.setters = {**arrays.SETTERS, k.NPRNG: generators.set_generator}

@@ -39,7 +39,7 @@ CONSTANTS: Final[dict[str, Any]] = {
     "builtins.Ellipsis": Ellipsis, "builtins.NotImplemented": NotImplemented, "builtins.list": list, "builtins.tuple": tuple,
     "builtins.set": set, "builtins.frozenset": frozenset, "builtins.dict": dict, "builtins.bytes": bytes,
     "builtins.bytearray": bytearray, "builtins.complex": complex, "builtins.int": int, "builtins.float": float,
-    "builtins.str": str, "builtins.bool": bool, "builtins.slice": slice, "builtins.range": range,
+    "builtins.str": str, "builtins.bool": bool, "builtins.object": object, "builtins.slice": slice, "builtins.range": range,
     "collections.OrderedDict": collections.OrderedDict, "collections.Counter": collections.Counter,
     "collections.defaultdict": collections.defaultdict, "collections.deque": collections.deque,
 }  # fmt: skip

