@@ -42,6 +42,19 @@ def sha256_and_tree(source: Source) -> tuple[str, str]:
     return file_digests(source)
 
 
+def tree_of(source: Source) -> str:
+    """The tree digest of the whole file, from the bytes that were used, on several cores."""
+    from safeload.trust.digest import tree_digest
+
+    return tree_digest(source)
+
+
+def _leaf_bytes() -> int:
+    from safeload.trust.digest import LEAF_BYTES
+
+    return LEAF_BYTES
+
+
 def scan(
     f: Any, *, policy: Any = None, lock: Any = None, digest: bool = False, limits: Limits | None = None, name: str | None = None
 ) -> Report:
@@ -114,14 +127,24 @@ class Gate:
         """Whether the bytes must be hashed: a pin to compare with, or a lock to look the digest up in."""
         return self.target.pin is not None or self.context.lock is not None
 
+    @property
+    def by_tree(self) -> bool:
+        """Whether the pin is known already and holds a tree digest: then the serial one is not taken."""
+        pin = self.target.pin
+        return pin is not None and pin.file.sha256_tree is not None
+
     def match(self) -> None:
         """Hash what was read and compare it with the pin, or find the pin by the digest."""
         if self.matched or not self.needs_digest:
             self.matched = True
             return
-        sha256, tree = sha256_and_tree(self.source)
+        if self.by_tree:
+            # The tree covers every byte, from the first header to the last gap, and its leaves were hashed by several cores.
+            sha256, tree = None, tree_of(self.source)
+        else:
+            sha256, tree = sha256_and_tree(self.source)
         self.report = replace(self.report, sha256=sha256, sha256_tree=tree)
-        self.pin = self.target.pin or self.context.by_digest(sha256)
+        self.pin = self.target.pin or (self.context.by_digest(sha256) if sha256 is not None else None)
         if self.pin is not None:
             from safeload.lockfile import require_match
 
@@ -341,6 +364,7 @@ def _load(source: Source, context: Context, target: Target, arguments: Arguments
                 unknown=unknown,
                 grants=gate.grants if granted else (),
                 before_build=before_build if gate.needs_digest else _nothing,
+                leaf=_leaf_bytes() if gate.by_tree else None,
             )
         except SafeloadError as error:
             raise error.at(source.name) from error.__cause__

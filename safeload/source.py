@@ -14,7 +14,8 @@ import mmap
 import os
 import stat
 import threading
-from collections.abc import Callable, Iterator
+import zlib
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Final, Protocol, Self, runtime_checkable
@@ -29,6 +30,8 @@ from safeload.errors import (
     UnsupportedError,
 )
 from safeload.findings import escape
+from safeload.one_pass import Range, run
+from safeload.parallel import Crc
 
 __all__ = ["Limits", "Reading", "Source"]
 
@@ -226,6 +229,7 @@ class Source:
         self._segments: list[tuple[int, memoryview]] = []
         self._lock = threading.RLock()
         self._digests: dict[str, str] = {}
+        self._leaves: tuple[int, list[bytes]] | None = None
         self.parsed: dict[str, Any] = {}
 
     # ---- ways in
@@ -349,6 +353,91 @@ class Source:
             with self._lock:
                 self._keep(offset, view)
 
+    def fill(self, parts: Sequence[tuple[int, memoryview]], *, leaf: int | None = None, crc: bool = False) -> list[int]:
+        """Fill many views at once, on several cores; each becomes part of the snapshot, as with `readinto(keep=True)`.
+
+        Args:
+            parts: Offset in bytes and writable view, each of its own memory.
+            leaf: Bytes of a leaf: take the digests of all leaves of the file in the same pass, for `leaves`. Everything else
+                that is to be a part of the snapshot should have been read before; what is read later makes them void.
+            crc: Also take the CRC-32 of each part.
+
+        Returns:
+            The CRCs in the order of the parts, or nothing.
+
+        Raises:
+            MalformedError: a part leaves the file, or the file became shorter. Nothing was kept then.
+        """
+        for offset, view in parts:
+            self.check(offset, len(view), "a storage")
+        if isinstance(self._fetch, _Memory):
+            for offset, view in parts:
+                self._fetch.into(offset, view)
+            return [zlib.crc32(view) for _, view in parts] if crc else []
+        with self._lock:
+            crcs = [Crc() if crc else None for _ in parts]
+            fresh, late = self._fresh(parts, crcs)
+            ranges = sorted((*(Range(start, kept) for start, kept in self._segments), *fresh), key=lambda held: held.start)
+            digests = run(ranges, self.size, self._from_file, leaf=leaf)
+            self._segments = [(held.start, held.view) for held in ranges]
+            self._starts = [held.start for held in ranges]
+            if fresh:
+                self._digests.clear()
+            self._leaves = (leaf, digests) if leaf is not None else None if fresh else self._leaves
+        for offset, view, sum_ in late:
+            self._fill(offset, view)
+            if sum_ is not None:
+                sum_.update(0, view)
+        return [sum_.value() for sum_ in crcs if sum_ is not None]
+
+    def _fresh(
+        self, parts: Sequence[tuple[int, memoryview]], crcs: Sequence[Crc | None]
+    ) -> tuple[list[Range], list[tuple[int, memoryview, Crc | None]]]:
+        """Divide parts into ranges to be read, and those that other ranges will have covered by then."""
+        fresh: list[Range] = []
+        late: list[tuple[int, memoryview, Crc | None]] = []
+        segments, starts, count = self._segments, self._starts, len(self._segments)
+        done = 0
+        for index in sorted(range(len(parts)), key=lambda index: parts[index][0]):
+            offset, view = parts[index]
+            end, at = offset + len(view), bisect.bisect_right(starts, offset) - 1
+            behind = segments[at][0] + len(segments[at][1]) if at >= 0 else 0
+            if offset >= max(behind, done) and (at + 1 >= count or starts[at + 1] >= end):
+                if view:
+                    fresh.append(Range(offset, view, True, crcs[index]))
+                    done = end
+            else:
+                if end > behind or offset < done:  # only partly held yet
+                    fresh += (Range(start, part, True) for start, part in self._missing(offset, view, fresh))
+                    done = max(done, end)
+                late.append((offset, view, crcs[index]))
+        return fresh, late
+
+    def _missing(self, offset: int, view: memoryview, fresh: list[Range]) -> list[tuple[int, memoryview]]:
+        """The parts of a view that no segment and no range before it covers; ranges are in file order."""
+        position, end = offset, offset + len(view)
+        if fresh:
+            position = max(position, fresh[-1].start + len(fresh[-1].view))
+        found: list[tuple[int, memoryview]] = []
+        index = max(0, bisect.bisect_right(self._starts, position) - 1)
+        while position < end:
+            start, kept = self._segments[index] if index < len(self._segments) else (end, memoryview(b""))
+            if start > position:
+                found.append((position, view[position - offset : min(start, end) - offset]))
+            position = max(position, start + len(kept))
+            index += 1
+        return found
+
+    def leaves(self, leaf: int) -> list[bytes]:
+        """Return the SHA-256 of every leaf of `leaf` bytes, computed on several cores, once."""
+        if self._leaves is None or self._leaves[0] != leaf:
+            with self._lock:
+                ranges = [Range(start, kept) for start, kept in self._segments]
+                if isinstance(self._fetch, _Memory):
+                    ranges = [Range(0, self._fetch.view)]
+                self._leaves = leaf, run(ranges, self.size, self._from_file, leaf=leaf)
+        return self._leaves[1]
+
     def adopt(self, offset: int, view: memoryview) -> None:
         """Make a view that already holds the file's bytes from `offset` on (a mapping of it) part of the snapshot.
 
@@ -412,6 +501,9 @@ class Source:
             position = start + len(kept)
         if position < end:
             fresh.append((position, view[position - offset :]))
+        if fresh:  # what a digest read from the file for itself may have been something else
+            self._digests.clear()
+            self._leaves = None
         for start, part in fresh:
             at = bisect.bisect_left(self._starts, start)
             self._starts.insert(at, start)

@@ -10,7 +10,6 @@ from __future__ import annotations
 import ctypes
 import mmap as memory_map
 import os
-import zlib
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, Final
@@ -28,7 +27,6 @@ from safeload.source import Limits, Source
 __all__ = ["StorageBank", "allocate", "element_type", "memory_of", "read_storages", "wants_mapping"]
 
 _torch: Any = torch  # for functions without types
-_CHUNK: Final = 8 << 20
 _MAPPABLE: Final = frozenset({"torch-zip", "safetensors"})
 
 
@@ -207,6 +205,7 @@ def read_storages(
     mapped: bool = False,
     limits: Limits | None = None,
     check_crc: bool = True,
+    leaf: int | None = None,
 ) -> StorageBank:
     """Read the bytes of every storage into memory of its own, before anything is built.
 
@@ -217,6 +216,7 @@ def read_storages(
         mapped: Map stored bytes instead of reading them, where they are aligned; the file must be a path.
         limits: Bounds.
         check_crc: Compare the recorded CRCs of what is read (of mapped bytes they are not).
+        leaf: Bytes of a leaf: the source takes the digests of all leaves of the file while it reads.
 
     Returns:
         The bank. Nothing has been moved to a device, and no code of the caller has run.
@@ -240,6 +240,7 @@ def read_storages(
             _check_size(source, root)
             raw = None if bank.virtual else allocate(root.nbytes) if garbage else reader.read(root)
             bank.add(root, raw)
+    reader.fill(leaf)
     return bank
 
 
@@ -267,6 +268,7 @@ class _Reader:
         self.check_crc = check_crc
         self.mapping: memory_map.mmap | None = None
         self.shared = False
+        self.waiting: list[tuple[StorageSpec, Region, memoryview]] = []
 
     def map(self) -> None:
         """Map the file that is open; never open its path for other bytes than these."""
@@ -310,27 +312,23 @@ class _Reader:
         storage = allocate(spec.nbytes)
         memory = memory_of(storage)
         if region.packed is None:
-            self._stored(spec, region, memory)
+            self.waiting.append((spec, region, memory))
         else:
             member = Member(region.member or spec.key, region, region.offset, 8, 0, region.crc32 or 0, False, None)
             read_member_into(self.source, member, memory, self.limits)
         return storage
 
-    def _stored(self, spec: StorageSpec, region: Region, memory: memoryview) -> None:
-        """Read in chunks, so that the CRC is taken while they are in the cache."""
-        what = f"storage {escape(spec.key)!r}"
-        check = self.check_crc and region.crc32 is not None
-        if not check:
-            self.source.readinto(region.offset, memory, keep=True, what=what)
+    def fill(self, leaf: int | None) -> None:
+        """Read what is stored as it is, all at once, after everything that had to be unpacked."""
+        if not self.waiting:
             return
-        crc = 0
-        for start in range(0, len(memory), _CHUNK):
-            part = memory[start : start + _CHUNK]
-            self.source.readinto(region.offset + start, part, keep=True, what=what)
-            crc = zlib.crc32(part, crc)
-        if not region.check(crc):
-            raise MalformedError(
-                f"the bytes of {what} have CRC {crc:08x}, and {region.crc32:08x} is recorded",
-                where=f"!{escape(region.member)}" if region.member else "",
-                hint="the file is damaged, or was changed without its directory: fetch it again",
-            ).under("SL209")
+        crc = self.check_crc and any(region.crc32 is not None for _, region, _ in self.waiting)
+        crcs = self.source.fill([(region.offset, memory) for _, region, memory in self.waiting], leaf=leaf, crc=crc)
+        for (spec, region, _), found in zip(self.waiting, crcs, strict=False):
+            if not region.check(found):
+                raise MalformedError(
+                    f"the bytes of storage {escape(spec.key)!r} have CRC {found:08x}, and {region.crc32:08x} is recorded",
+                    where=f"!{escape(region.member)}" if region.member else "",
+                    hint="the file is damaged, or was changed without its directory: fetch it again",
+                ).under("SL209")
+        self.waiting.clear()

@@ -28,6 +28,7 @@ def build_torch(
     grants: Iterable[str] | Callable[[], Iterable[str]] = (),
     before_build: Callable[[], None] | None = None,
     limits: Limits | None = None,
+    leaf: int | None = None,
 ) -> Any:
     """Build what a file holds: read every storage, let the caller verify, then make objects.
 
@@ -40,6 +41,8 @@ def build_torch(
         grants: Globals that policy allows, by name; called after `before_build` when it is callable.
         before_build: Called when all bytes are in memory and before anything is made of them: compare digests here.
         limits: Bounds.
+        leaf: Bytes of a leaf, when `before_build` compares a tree digest: its leaves are hashed while storages are read, and
+            CRCs, which then say nothing more, are not looked at.
 
     Returns:
         The object of the main stream, or a dict of tensors for a format that is a table.
@@ -57,7 +60,9 @@ def build_torch(
 
     try:
         mapped = wants_mapping(mmap, contents.format, source)
-        bank = read_storages(source, contents.storages, map_location=map_location, mapped=mapped, limits=limits)
+        bank = read_storages(
+            source, contents.storages, map_location=map_location, mapped=mapped, limits=limits, check_crc=leaf is None, leaf=leaf
+        )
         if before_build is not None:
             before_build()
         with bank.placement.announced():
