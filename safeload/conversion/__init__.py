@@ -7,7 +7,9 @@ pass (`reading`, `writing`, `output`), proved (`proof`), and read back (`storage
 from __future__ import annotations
 
 from safeload.conversion.converted import Converted, converted
+from safeload.conversion.exporting import export
 from safeload.conversion.front import check, convert
+from safeload.conversion.many import TreeItem, convert_tree
 from safeload.conversion.results import CheckResult, ConvertResult, Written
 
-__all__ = ["CheckResult", "ConvertResult", "Converted", "Written", "check", "convert", "converted"]
+__all__ = ["CheckResult", "ConvertResult", "Converted", "TreeItem", "Written", "check", "convert", "convert_tree", "converted", "export"]

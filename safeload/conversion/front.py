@@ -21,7 +21,7 @@ from safeload.errors import ArgumentError, UsageError
 from safeload.findings import escape
 from safeload.source import Limits, Reading, Source
 
-__all__ = ["check", "convert"]
+__all__ = ["check", "convert", "source_digests"]
 
 
 def convert(
@@ -150,3 +150,12 @@ def _digests(sources: Sequence[Source], manifest: Manifest, meter: Meter) -> str
     if (sha256, tree) != (manifest.origin.sha256, manifest.origin.tree):
         return f"it was made from sha256:{manifest.origin.sha256}, and the source is sha256:{sha256}"
     return ""
+
+
+def source_digests(paths: Sequence[Path], reading: Reading) -> tuple[str, str]:
+    """Return the digests by which a manifest names its source, or its sources together."""
+    found = []
+    for path in paths:
+        with Source.open(path, limits=reading.limits) as source:
+            found.append(Tape(source).finish())
+    return found[0] if len(found) == 1 else together(found)
