@@ -20,10 +20,10 @@ SETTINGS: Final = {"help_option_names": ["-h", "--help"], "max_content_width": 1
 class _Lazy(click.Group):
     """Imports the one command that is called."""
 
-    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 — click's signature
+    def list_commands(self, ctx: click.Context) -> list[str]:
         return list(COMMANDS)
 
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002 — click's signature
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name not in COMMANDS:
             return None
         found = importlib.import_module(f"safeload.cli.{cmd_name}_command").command

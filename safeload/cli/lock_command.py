@@ -8,7 +8,7 @@ import click
 
 from safeload.cli.options import PATH, force_option, format_option, lock_option, output_option, policy_option, quiet_option
 from safeload.cli.output import check_output, emit, summary
-from safeload.cli.progress import Progress
+from safeload.cli.progress import Progress, bytes_of
 from safeload.cli.render.json_output import lock_json
 from safeload.cli.render.text_output import lock_lines, lock_summary
 from safeload.findings import Outcome
@@ -47,7 +47,7 @@ def command(
     could not be analysed.
     """
     check_output(output, force=force)
-    with Progress("hashing", None, unit="bytes", quiet=quiet) as progress:
+    with Progress("hashing", bytes_of(paths, lock), unit="bytes", quiet=quiet) as progress:
         result = lock_files(
             *paths, lock=lock, check=check, policy=policy, name=name, complete=complete, force=force, allow_globals=grants,
             prune=prune, progress=progress.hashed,

@@ -4,19 +4,38 @@ from __future__ import annotations
 
 import sys
 import time
+from collections.abc import Sequence
+from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Final, Self
 
 from safeload.cli.output import on_terminal
+from safeload.directory import files_below
+from safeload.errors import SafeloadError
 from safeload.findings import escape
+from safeload.lockfile import find, read
 
 if TYPE_CHECKING:
     from rich.progress import Progress as Bar
     from rich.progress import TaskID
 
-__all__ = ["Progress"]
+__all__ = ["Progress", "bytes_of"]
 
 _PATIENCE: Final = 0.7  # seconds without a bar
+
+
+def bytes_of(paths: Sequence[str], lock: str | None) -> int | None:
+    """How many bytes there are to hash: of the paths, or of everything that is pinned. None where nobody looks or it cannot be told."""
+    if not on_terminal(sys.stderr):
+        return None
+    try:
+        if not paths:
+            where = find(argument=lock)
+            return sum(file.size for model in read(where).models for file in model.files) if where is not None else None
+        files = [found.path for path in paths if Path(path).is_dir() for found in files_below(path) if found.skipped is None]
+        return sum(Path(path).stat().st_size for path in [*files, *(path for path in paths if not Path(path).is_dir())])
+    except (OSError, SafeloadError):
+        return None
 
 
 class Progress:
@@ -66,7 +85,7 @@ class Progress:
                 self._bar.update(self._task, total=total)
         self.advance(done - self._done)
 
-    def hashed(self, path: str, done: int, size: int) -> None:  # noqa: ARG002 — the signature of pinning.Progress
+    def hashed(self, path: str, done: int, size: int) -> None:
         """Take word from `safeload.pinning`: bytes of one file."""
         before = self._per_file.get(path, 0)
         self._per_file[path] = done

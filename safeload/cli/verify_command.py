@@ -9,7 +9,7 @@ import click
 from safeload.cli.lock_command import STATUS
 from safeload.cli.options import PATH, force_option, format_option, lock_option, output_option, quiet_option
 from safeload.cli.output import check_output, emit, summary
-from safeload.cli.progress import Progress
+from safeload.cli.progress import Progress, bytes_of
 from safeload.cli.render.json_output import verify_json
 from safeload.cli.render.text_output import verify_lines, verify_summary
 from safeload.pinning import verify as verify_files
@@ -33,7 +33,7 @@ def command(paths: tuple[str, ...], kind: str, output: Path | None, force: bool,
     Exit status: 0 everything matches, 1 a file differs, is missing or is not pinned, 2 a file could not be read.
     """
     check_output(output, force=force)
-    with Progress("hashing", None, unit="bytes", quiet=quiet) as progress:
+    with Progress("hashing", bytes_of(paths, lock), unit="bytes", quiet=quiet) as progress:
         result = verify_files(*paths, lock=lock, progress=progress.hashed)
     emit(verify_json(result) if kind == "json" else verify_lines(result), output, force=force)
     summary(verify_summary(result), quiet=quiet)

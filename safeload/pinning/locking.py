@@ -11,7 +11,7 @@ from typing import Any, Final, Literal
 from safeload.context import Context
 from safeload.directory import files_below
 from safeload.errors import ArgumentError, PolicyError, UsageError
-from safeload.findings import Finding, Outcome, Report, escape
+from safeload.findings import Finding, Level, Outcome, Report, escape
 from safeload.lockfile import LOCK_NAME, LockedFile, Lockfile, Model, find, locate, lock_relative, own_names, read, update
 from safeload.pinning.looking import Progress, Seen, look
 from safeload.policy import Policy, decide, denied_reason
@@ -286,7 +286,10 @@ class _Request:
         grants = self.granted & asked
         if before is not None and before.sha256 == sha256:
             grants |= frozenset(before.allow_globals)
-        decision = decide(report, self.policy.for_model(made.model), pin_grants=grants, pinned=True)
+        held = self.policy.for_model(made.model)
+        # Where policy loads unknown classes as inert data, they do not stand in the way of a pin; what is known to be hostile does.
+        inert = held.unknown_globals == "inert" and not any(finding.level is Level.ERROR for finding in report.findings)
+        decision = decide(report, held, pin_grants=grants, pinned=True, inert=inert)
         made = replace(made, reasons=decision.reasons, findings=report.findings)
         if decision.outcome is not Outcome.ALLOWED and not self.force:
             # The bytes that are pinned already stay pinned: what changed is the policy, and that is asked at every load.

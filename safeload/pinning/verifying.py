@@ -204,7 +204,8 @@ def _extras(model: Model, held: Lockfile, where: Path) -> list[VerifyEntry]:
         why = f"the directory cannot be listed: {error.strerror or error}"
         return [VerifyEntry(path=model.directory or ".", model=model.name, status="error", reasons=(why,))]
     prefix = f"{model.directory}/" if model.directory else ""
+    before = f"'{escape(model.name)}': "
     return [
-        VerifyEntry(path=f"{prefix}{finding.message.rpartition(': ')[2]}", model=model.name, status="unlocked", findings=(finding,))
+        VerifyEntry(path=f"{prefix}{finding.message.partition(before)[2]}", model=model.name, status="unlocked", findings=(finding,))
         for finding in findings
     ]

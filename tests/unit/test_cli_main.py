@@ -14,11 +14,11 @@ import click
 import pytest
 
 from safeload import __version__
-from safeload.cli import run
+from safeload.cli import progress, run
 from safeload.cli.commands import COMMANDS, safeload
 from safeload.errors import SafeloadWarning
 from safeload.rules import RULES
-from tests.forge_cli import CALL, DATA, UNKNOWN, make_tree, pickle_of_global, write_checkpoint
+from tests.forge_cli import CALL, DATA, UNKNOWN, make_tree, pickle_of_global, replace_member, write_checkpoint
 
 ROOT = Path(__file__).parents[2]
 Capture = pytest.CaptureFixture[str]
@@ -298,3 +298,71 @@ def test_demo_shows_all_of_it_and_leaves_nothing(here: Path, capsys: Capture, mo
     assert Path.cwd() == here
     assert list(here.iterdir()) == []
     assert os.environ["SAFELOAD_LOCK"] == "someone-elses.lock"
+
+
+# ---- convert
+
+
+def test_convert_writes_what_it_says_and_overwrites_nothing(here: Path, capsys: Capture) -> None:
+    """Written, refused to overwrite, proved, and found to differ."""
+    write_checkpoint(here / "m.pt")
+    assert run(["convert", "--dry-run", "m.pt"]) == 0
+    assert not (here / "m.safetensors").exists()
+    assert capsys.readouterr().err == "would write: m.safetensors\n"
+    assert run(["convert", "m.pt", "m.safetensors"]) == 0
+    out, err = capsys.readouterr()
+    assert "kept      2 tensors" in out
+    assert err == "written: m.safetensors\n"
+    before = (here / "m.safetensors").read_bytes()
+    assert run(["convert", "m.pt", "m.safetensors"]) == 2
+    assert (here / "m.safetensors").read_bytes() == before
+    assert run(["convert", "--force", "--format", "json", "m.pt"]) == 0
+    document = json.loads(capsys.readouterr().out)
+    assert document["kept"] == ["weight", "bias"]
+    assert run(["convert", "--check", "m.pt", "m.safetensors"]) == 0
+    replace_member(here / "m.pt", "m/data/1", bytes(8))
+    assert run(["convert", "--check", "m.pt", "m.safetensors"]) == 1
+    assert "differs" in capsys.readouterr().out
+
+
+def test_convert_does_not_run_what_is_hostile(here: Path, capsys: Capture) -> None:
+    """What is dangerous is kept as inert data, or refused; it is never called."""
+    (here / "bad.pkl").write_bytes(b"\x80\x04\x8c\x02os\x8c\x06system\x93\x8c\x0ctouch hacked\x85R.")
+    assert run(["convert", "--strict", "bad.pkl"]) == 1
+    run(["convert", "bad.pkl"])
+    capsys.readouterr()
+    assert not (here / "hacked").exists()
+
+
+# ---- progress
+
+
+def test_a_bar_shows_rate_and_time_left_on_a_terminal_only(monkeypatch: pytest.MonkeyPatch, capsys: Capture) -> None:
+    """And names from files cannot write through it."""
+    with progress.Progress("hashing", 100, unit="bytes") as bar:
+        bar.hashed("a.pt", 50, 100)
+    assert capsys.readouterr().err == ""
+    monkeypatch.setattr(progress, "on_terminal", lambda stream: True)
+    monkeypatch.setattr(progress, "_PATIENCE", 0.0)
+    for unit in ("bytes", "files"):
+        with progress.Progress("working", None, unit=unit) as bar:
+            bar.hashed("a\x1b[2J.pt", 50, 100)
+            bar.reach(80, 100)
+            bar.advance(20, "b.pt")
+        assert "\x1b[2J" not in capsys.readouterr().err
+    with progress.Progress("hashing", 100, unit="bytes", quiet=True) as bar:
+        bar.advance(100)
+    assert capsys.readouterr().err == ""
+
+
+def test_the_total_of_a_bar_is_what_will_be_hashed(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Files, directories, or everything that is pinned; unknown where it cannot be told."""
+    make_tree(here)
+    assert progress.bytes_of(["model.pt"], None) is None
+    monkeypatch.setattr(progress, "on_terminal", lambda stream: True)
+    size = (here / "model.pt").stat().st_size
+    assert progress.bytes_of(["model.pt", "sub"], None) == size + (here / "sub" / "x.safetensors").stat().st_size
+    assert progress.bytes_of([], None) is None
+    assert progress.bytes_of(["absent"], None) is None
+    assert run(["lock", "-q", "model.pt"]) == 0
+    assert progress.bytes_of([], None) == size

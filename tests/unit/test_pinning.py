@@ -148,6 +148,13 @@ def test_what_can_never_be_granted_is_not(here: Path) -> None:
         lock("bad.pkl", allow_globals=["os.system"])
 
 
+def test_where_policy_makes_unknown_classes_inert_they_can_be_pinned(here: Path) -> None:
+    """They load there; what is known to be hostile still needs somebody who insists."""
+    (here / "net.pkl").write_bytes(UNKNOWN)
+    (here / "bad.pkl").write_bytes(CALL)
+    assert actions(lock("net.pkl", "bad.pkl", policy={"unknown-globals": "inert"})) == {"net.pkl": "added", "bad.pkl": "refused"}
+
+
 def test_force_pins_a_refused_file_and_grants_nothing(here: Path) -> None:
     """To watch over bytes is one thing, to load them another."""
     (here / "bad.pkl").write_bytes(CALL)
@@ -258,7 +265,7 @@ def test_a_torn_lockfile_is_never_written_over(here: Path) -> None:
     lock("a.pt")
     torn = (here / "safeload.lock").read_bytes()[:40]
     (here / "safeload.lock").write_bytes(torn)
-    for call in (lambda: lock("a.pt"), lambda: lock(), lambda: verify()):
+    for call in (lambda: lock("a.pt"), lock, verify):
         with pytest.raises(LockfileError):
             call()
     assert (here / "safeload.lock").read_bytes() == torn
