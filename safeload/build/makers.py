@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import collections
 from collections.abc import Callable
+from types import MemberDescriptorType
 from typing import TYPE_CHECKING, Any, Final
 
 import torch
@@ -20,7 +21,7 @@ from safeload.walk import values
 if TYPE_CHECKING:
     from safeload.build.torch_model import TorchModel
 
-__all__ = ["MAKERS", "set_attributes", "set_dim_range"]
+__all__ = ["MAKERS", "set_attributes", "set_dim_range", "set_generator"]
 
 _torch: Any = torch  # for functions without types
 
@@ -35,23 +36,28 @@ def set_attributes(tensor: Any, state: Any) -> Any:
     """
     for part in state if isinstance(state, tuple) else (state,):
         for name, value in (part or {}).items():
-            if hasattr(type(tensor), name):
+            # a slot is a place for state; anything else on the class is what programs call and read
+            if hasattr(type(tensor), name) and not isinstance(getattr(type(tensor), name), MemberDescriptorType):
                 raise MalformedError(f"a tensor attribute that would hide {type(tensor).__name__}.{escape(name)}").under("SL105")
             setattr(tensor, name, value)
     return tensor
 
 
-def set_dim_range(target: Any, state: Any) -> Any:
-    """Fill a `_DimRange` that was made empty.
-
-    Raises:
-        MalformedError: the state is not [dimension, least, most].
-    """
-    if type(state) is not list or len(state) != 3 or not all(item is None or type(item) is int for item in state):
-        raise MalformedError("a range of a dimension that is not [dimension, least, most]").under("SL303")
+def set_dim_range(target: Any, state: list[Any]) -> None:
+    """Fill a `_DimRange` that was made empty with [dimension, least, most]."""
     for name, value in zip(("dim", "min", "max"), state, strict=True):
         object.__setattr__(target, name, value)
-    return target
+
+
+def set_generator(target: torch.Generator, state: tuple[int, int | None, torch.Tensor]) -> None:
+    """Give a generator of torch its seed, offset and state; torch checks the state's size and its position itself."""
+    seed, offset, numbers = state
+    if numbers.dtype is not torch.uint8 or numbers.dim() != 1 or numbers.layout is not torch.strided:
+        raise MalformedError(f"a generator's state of {numbers.dtype}, shape {tuple(numbers.shape)}").under("SL303")
+    target.manual_seed(seed)
+    if offset is not None:
+        target.set_offset(offset)
+    target.set_state(numbers)
 
 
 def _parameter(model: TorchModel, args: tuple[Any, ...]) -> Any:
@@ -159,6 +165,7 @@ MAKERS: Final[dict[str, Maker]] = {
     "torch._tensor._rebuild_from_type_v2": _from_type,
     "torch.nested._internal.nested_tensor._rebuild_njt": _jagged,
     "torch._dynamo.decorators._DimRange": lambda model, args: composite.dim_range(),
+    "torch._C.Generator": lambda model, args: _elsewhere(torch.Generator, args[0]),
     "torch.nn.parameter.Parameter": lambda model, args: torch.nn.Parameter(*args),
     "torch.Size": lambda model, args: torch.Size(args[0]),
     "torch.device": _device,

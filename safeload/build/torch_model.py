@@ -10,7 +10,7 @@ import torch
 
 from safeload.build import numpy_module
 from safeload.build.granted import Grants, resolve
-from safeload.build.makers import MAKERS, set_attributes, set_dim_range
+from safeload.build.makers import MAKERS, set_attributes, set_dim_range, set_generator
 from safeload.build.numpy_model import RealArrays
 from safeload.build.storages import StorageBank, element_type
 from safeload.errors import LimitError, MalformedError, SafeloadError, UnsupportedError
@@ -20,6 +20,7 @@ from safeload.walk import Walk, values
 from safeload.walk import kinds as k
 from safeload.walk.model import TYPE_KINDS, Model, Persistent, Unknown
 from safeload.walk.signatures import TENSOR_DTYPES, Modelled
+from safeload.walk.torch_calls import GENERATOR
 
 __all__ = ["TorchModel", "dense"]
 
@@ -93,7 +94,7 @@ class TorchModel(RealArrays, Model):
         self.instances = Grants()
         self._storages: dict[int, tuple[Any, StorageSpec]] = {}
         self._empty: dict[int, tuple[Any, str]] = {}
-        self._waiting: dict[int, Any] = {}
+        self._waiting: dict[int, tuple[Any, str]] = {}
         allowed = frozenset(granted)
         objects = {
             name: resolve(module, attribute)
@@ -222,7 +223,7 @@ class TorchModel(RealArrays, Model):
             raise UnsupportedError(f"{escape(name)} is not built by this version")
         value = maker(self, args)
         if kind == k.STATEFUL:
-            self._waiting[id(value)] = value
+            self._waiting[id(value)] = (value, name)
         return value
 
     def make_subclass(self, base: Any, kind: Any, state: Any, at: int) -> Any:
@@ -260,11 +261,17 @@ class TorchModel(RealArrays, Model):
         target._backward_hooks = collections.OrderedDict()  # noqa: SLF001 — as torch leaves it
         return target
 
-    def set_state(self, target: Any, state: Any, at: int) -> Any:
-        """BUILD of a modelled object that is not plain data."""
-        if self._waiting.pop(id(target), None) is not None:
-            return set_dim_range(target, state)
-        return super().set_state(target, state, at)
+    def stateful_name(self, target: Any) -> str:
+        """The name of the global that a value that waits for its state was made by."""
+        return self._waiting[id(target)][1]
+
+    def fill_stateful(self, target: Any, name: str, state: Any) -> None:
+        """Give a value its checked state, once: a second BUILD finds it waiting no more."""
+        del self._waiting[id(target)]
+        if name == GENERATOR:
+            set_generator(target, state)
+        else:
+            set_dim_range(target, state)
 
     # ---- classes that policy allows
 

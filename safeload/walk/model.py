@@ -195,10 +195,17 @@ class Model(ArrayAnswers):
         setter = self.setters.get(kind)
         if setter is not None:
             return setter(self, target, state, at)
-        if isinstance(target, Call) and target.state is None:
-            target.state = state
-            return target
-        self.malformed(f"BUILD of a {type(target).__name__}, or state given twice", at, "SL105")
+        self.malformed(f"BUILD of a {type(target).__name__}", at, "SL105")
+
+    def stateful_name(self, target: Any) -> str:
+        """The name of the global that a value that waits for its state was made by."""
+        return str(target.global_name)
+
+    def fill_stateful(self, target: Any, name: str, state: Any) -> None:
+        """Give a value its checked state, once."""
+        if target.state is not None:
+            raise MalformedError("state is given twice").under("SL105")
+        target.state = state
 
     def legacy_state(self, target: Any, state: tuple[Any, ...], at: int) -> Any:
         """Tensors of old releases: an empty one is told its storage, offset, size and stride; a Parameter its flags."""
@@ -420,4 +427,4 @@ Model.handlers = {
     "copyreg._reconstructor": _reconstructor,
     **{f"torch.jit._pickle.{name}": _first for name in _SCRIPT},
 }  # fmt: skip
-Model.setters = {**arrays.SETTERS, k.NPRNG: generators.set_generator}
+Model.setters = {**arrays.SETTERS, k.NPRNG: generators.set_generator, k.STATEFUL: torch_calls.set_stateful}

@@ -213,6 +213,7 @@ def _torch_calls() -> None:
     _add("torch.nn.parameter.Buffer")
     _add("torch.nested._internal.nested_tensor.NestedTensor")
     _add("torch.nested._internal.nested_tensor._rebuild_njt", reduce=(_sig(_m(k.DICT)),), result=k.TENSOR)
+    _add("torch._C.Generator", reduce=(_sig(_m(k.DEVICE)),), result=k.STATEFUL)
     _add("torch._dynamo.decorators._DimRange", newobj=(_NOTHING,), result=k.STATEFUL)
     _add("torch.Size", reduce=(_sig(_SEQUENCE), _NOTHING), newobj=(_sig(_SEQUENCE),), result=k.SIZE)
     _add("torch.device", reduce=(_sig(_STR, _INT, required=1),), result=k.DEVICE)

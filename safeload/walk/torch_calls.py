@@ -20,11 +20,13 @@ from safeload.walk.strided import check_strided
 if TYPE_CHECKING:
     from safeload.walk.model import Model
 
-__all__ = ["HANDLERS", "JAGGED", "no_hooks"]
+__all__ = ["GENERATOR", "HANDLERS", "JAGGED", "no_hooks", "set_stateful"]
 
 _REBUILDS: Final = "torch._utils._rebuild_"
 JAGGED: Final = "torch.nested._internal.nested_tensor.NestedTensor"
 _REBUILD_JAGGED: Final = "torch.nested._internal.nested_tensor._rebuild_njt"
+
+GENERATOR: Final = "torch._C.Generator"
 
 Handler = Callable[["Model", tuple[Any, ...], int], Any]
 
@@ -207,6 +209,23 @@ def _jagged_state(given: dict[str, Any], state: Any) -> Any:
     return {name: value for name, value in state.items() if name not in made and name != "_ragged_idx"}
 
 
+def _generator(model: Model, args: tuple[Any, ...], at: int) -> Any:
+    return model.make(GENERATOR, args, k.STATEFUL)
+
+
+def set_stateful(model: Model, target: Any, state: Any, at: int) -> Any:
+    """BUILD of a random generator of torch, (seed, offset, state), or of a jagged tensor's range, [dimension, least, most]."""
+    name = model.stateful_name(target)
+    if name == GENERATOR:
+        good = type(state) is tuple and len(state) == 3 and type(state[0]) is int and 0 <= state[0] < 1 << 64
+        if not good or not (state[1] is None or type(state[1]) is int) or model.kind_of(state[2]) != k.TENSOR:
+            raise MalformedError("a generator's state that is not (seed, offset, state)").under("SL303")
+    elif type(state) is not list or len(state) != 3 or not all(item is None or type(item) is int for item in state):
+        raise MalformedError("a range of a dimension that is not [dimension, least, most]").under("SL303")
+    model.fill_stateful(target, name, state)
+    return target
+
+
 def _dim_range(model: Model, args: tuple[Any, ...], at: int) -> Any:
     return model.make("torch._dynamo.decorators._DimRange", (), k.STATEFUL)
 
@@ -230,6 +249,7 @@ def _handlers() -> dict[str, Handler]:
         handlers[f"{module}._rebuild_from_type_v2"] = handlers[f"{module}._rebuild_from_type"] = _rebuild_from_type
     handlers[_REBUILD_JAGGED] = _rebuild_jagged
     handlers["torch._dynamo.decorators._DimRange"] = _dim_range
+    handlers[GENERATOR] = _generator
     handlers["torch.nn.parameter.Parameter"] = _as_is("torch.nn.parameter.Parameter", k.TENSOR)
     handlers["torch.Size"] = lambda model, args, at: model.make("torch.Size", (values.check_sizes(args[0] if args else ()),), k.SIZE)
     handlers["torch.device"] = lambda model, args, at: model.make("torch.device", values.check_device(args), k.DEVICE)

@@ -14,6 +14,7 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
+from safeload.build.granted import safe_global_names  # noqa: E402
 from safeload.build.storages import read_storages  # noqa: E402
 from safeload.errors import (  # noqa: E402
     LimitError,
@@ -156,6 +157,38 @@ def test_nested_tensors_of_both_kinds() -> None:
     assert type(found) is type(jagged)
     assert found.note == 3
     assert_same([part.clone() for part in jagged.unbind()], [part.clone() for part in found.unbind()])
+
+
+def test_generators_go_on_where_they_were() -> None:
+    """PyTorch saves them and refuses to load them again."""
+    value = torch.Generator().manual_seed(5)
+    torch.rand(3, generator=value)
+    found = build(saved({"g": value}))["g"]
+    assert found.initial_seed() == 5
+    assert torch.equal(torch.rand(9, generator=value), torch.rand(9, generator=found))
+    stream, storages = checkpoint(saved(value))
+    with pytest.raises(MalformedError):
+        build(torch_zip(stream, {key: b"\xff" * len(data) for key, data in storages.items()}))
+
+
+@pytest.mark.slow
+def test_distributed_tensors_when_the_program_has_imported_them() -> None:
+    """Importing `torch.distributed.tensor` puts its classes on torch's list of safe globals; that is what grants them."""
+    if not torch.distributed.is_available():
+        pytest.skip("this torch has no distributed part")
+    from torch.distributed.device_mesh import init_device_mesh
+    from torch.distributed.tensor import DTensor, Shard
+    from torch.testing._internal.distributed.fake_pg import FakeStore
+
+    torch.distributed.init_process_group("fake", rank=0, world_size=2, store=FakeStore())
+    try:
+        value = DTensor.from_local(torch.ones(2, 3), init_device_mesh("cpu", (2,)), [Shard(0)])
+        found = build(saved(value), grants=safe_global_names())
+        assert type(found) is DTensor
+        assert (found.shape, found.placements, found.device_mesh) == (value.shape, value.placements, value.device_mesh)
+        assert_same(torch.ones(2, 3), found.to_local())
+    finally:
+        torch.distributed.destroy_process_group()
 
 
 def test_parameters_are_parameters_and_hooks_are_none() -> None:
