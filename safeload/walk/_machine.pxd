@@ -3,7 +3,7 @@
 cimport cython
 
 cdef long long MAX_NAME, KEPT_LIST, KEPT_DICT, MAX_TUPLE_DEPTH, MAX_HASH_DEPTH, MAX_HASH_SIZE, MAX_ODD_KEYS
-cdef long long DENSE_MEMO, SATURATED, RECORD
+cdef long long DENSE_MEMO, SATURATED, RECORD, WORD
 
 @cython.locals(low=cython.longlong, high=cython.longlong)
 cdef long long _u16(const unsigned char[::1] data, long long p) except? -7
@@ -13,6 +13,9 @@ cdef long long _u32(const unsigned char[::1] data, long long p) except? -7
 cdef long long _i32(const unsigned char[::1] data, long long p) except? -7
 @cython.locals(low=cython.longlong, high=cython.longlong)
 cdef long long _u64(const unsigned char[::1] data, long long p) except? -7
+cdef double[::1] _POWERS
+@cython.locals(high=cython.longlong, low=cython.longlong, exponent=cython.longlong, value=cython.double)
+cdef object _double(const unsigned char[::1] data, object raw, long long p)
 cdef long long _line(const unsigned char[::1] data, long long p, long long n) except? -7
 cdef bint _ascii(const unsigned char[::1] data, long long p, long long end) except -1
 cdef long long _after(long long p, long long count, long long n, long long at) except? -7
@@ -32,6 +35,8 @@ cdef class Walker:
     cdef public dict sparse, by_name, events_of, noted, gaps, type_states
     cdef public list globals, events, notes, pids
     cdef public long long opcodes, protocol, end, root
+    cdef dict calls_known
+    cdef long long storage_word
 
     @cython.locals(base=cython.longlong, start=cython.longlong, count=cython.longlong, i=cython.longlong)
     cpdef children(self, long long slot)
@@ -57,7 +62,13 @@ cdef class Walker:
     @cython.locals(base=cython.longlong, limit=cython.longlong, weight=cython.longlong, i=cython.longlong, held=cython.longlong,
                    room=cython.longlong, start=cython.longlong, fresh=cython.longlong)
     cdef fill(self, long long target, long long first, long long count, bint is_pairs, long long p)
+    @cython.locals(start=cython.longlong, count=cython.longlong, first=cython.longlong)
+    cdef long long persistent_slot(self, long long pid, long long offset) except? -7
+    @cython.locals(key=cython.longlong, i=cython.longlong)
+    cdef long long call_key(self, long long callee, long long start, long long count) except? -7
     @cython.locals(kind=cython.longlong, start=cython.longlong, count=cython.longlong, result=cython.longlong)
+    cdef long long reduce(self, long long callee, long long args, long long offset) except? -7
+    @cython.locals(kind=cython.longlong, start=cython.longlong, count=cython.longlong, result=cython.longlong, key=cython.longlong)
     cdef long long call(self, object name, long long callee, long long args, long long offset) except? -7
     @cython.locals(i=cython.longlong, accepted=cython.longlong, index=cython.longlong)
     cdef bint fits(self, object signature, long long start, long long count) except -1
@@ -84,6 +95,7 @@ cdef class Builder:
     cdef remember(self, long long index, object value)
     cdef recall(self, long long index, long long at)
     cdef call(self, object name, object callee, object args, long long at)
+    @cython.locals(known=dict, i=cython.longlong)
     cdef pairs_into(self, object target, list items, object name, long long at)
     @cython.locals(data="const unsigned char[::1]", text=bytes, stack=list, marks=list, items=list, gaps=dict, p=cython.longlong, end=cython.longlong,
                    at=cython.longlong, op=cython.longlong, length=cython.longlong, first=cython.longlong, index=cython.longlong)

@@ -29,6 +29,7 @@ DENSE_MEMO = 65_536
 MAX_DIGITS = 4_300  # CPython refuses longer decimal integers, because reading them takes quadratic time
 SATURATED = 1 << 60
 RECORD = 6  # integers in an arena record
+WORD = 4294967296  # a literal of this size would be a Python object in the compiled build
 
 _INT_TEXT = re.compile(rb"[+-]?[0-9]+\Z")
 _LONG_TEXT = re.compile(rb"[+-]?[0-9]+L?\Z")
@@ -59,8 +60,8 @@ def _u32(data, p):
 
 def _i32(data, p):
     value = _u32(data, p)
-    if value >= 2147483648:
-        value = value - 4294967296
+    if value > 2147483647:
+        value = value - WORD
     return value
 
 
@@ -70,7 +71,25 @@ def _u64(data, p):
         return 4611686018427387904
     low = _u32(data, p)
     high = _u32(data, p + 4)
-    return low + high * 4294967296
+    return low + high * WORD
+
+
+def _double(data, raw, p):
+    """Read a big-endian double.
+
+    In the compiled build without an object in between: a normal number is its 53 bits times a power of two, which is exact.
+    Zeros, numbers near the subnormal ones (which a process may have told its processor to flush), infinities and NaNs
+    (whose payload would be lost) go the slow way.
+    """
+    high = data[p + 3] | (data[p + 2] << 8) | (data[p + 1] << 16)
+    exponent = (data[p] & 127) << 4 | data[p + 1] >> 4
+    if exponent < 128 or exponent == 2047:
+        return _DOUBLE.unpack_from(raw, p)[0]
+    low = data[p + 7] | (data[p + 6] << 8) | (data[p + 5] << 16)
+    low = low + data[p + 4] * 16777216
+    low = low + ((high & 0xFFFFF) | 0x100000) * WORD
+    value = low * _POWERS[exponent]
+    return -value if data[p] >= 128 else value
 
 
 def _line(data, p, n):
@@ -276,6 +295,8 @@ class Walker:
         self.root = 0
         self.skip = None  # asked where the raw bytes behind an array's description end, see walk.raw_arrays
         self.gaps = {}  # offset of raw bytes between two opcodes: the offset behind them
+        self.calls_known = {}  # global and kinds of arguments of a call that fitted: the kind of its result, see `call`
+        self.storage_word = 0  # the slot of the text "storage" that a persistent id began with
         self.type_states = {}  # record of a dtype's arguments: the slot of its state, or -1 when it was given twice
 
     # ---- evidence
@@ -549,6 +570,38 @@ class Walker:
         base = (args >> 6) * RECORD
         return self.arena[base], self.arena[base + 1]
 
+    def call_key(self, callee, start, count):
+        """A global and the kinds of at most six arguments, as one number; 0 where they are too many."""
+        key = callee >> 6
+        if count > 6 or key >= 4194304:
+            return 0
+        for i in range(count):
+            key = key << 6 | (self.items[start + i] & 63)
+        return key << 3 | (count + 1)  # the count comes last, where it is always found, so no two calls share a key
+
+    def reduce(self, callee, args, offset):
+        """REDUCE: `call`, without asking again what a global with arguments of these kinds gives.
+
+        Only calls whose signatures look at nothing but kinds are remembered, and only those that fitted.
+        """
+        if args & 63 == 9 and self.calls_known:
+            start = 0
+            count = 0
+            if args >> 6:
+                start = self.arena[(args >> 6) * RECORD]
+                count = self.arena[(args >> 6) * RECORD + 1]
+            kind = callee & 63
+            if kind == 14 or kind == 32 or kind == 33 or kind == 38:
+                found = self.calls_known.get(self.call_key(callee, start, count))
+                if found is not None:
+                    result = found
+                    if (result >= 10 and result <= 13) or (result >= 18 and result <= 21) or result == 37:
+                        return self.container(result)
+                    if result == 29:
+                        return 29 | (args & ~63)
+                    return result
+        return self.call("REDUCE", callee, args, offset)
+
     def call(self, name, callee, args, offset):
         """REDUCE, INST, OBJ, NEWOBJ, NEWOBJ_EX: what the call gives, as a slot."""
         kind = callee & 63
@@ -557,8 +610,11 @@ class Walker:
             signatures = modelled.newobj if name == "NEWOBJ" else modelled.reduce
             if name != "NEWOBJ_EX" and args & 63 == 9:
                 start, count = self.arguments(args)
+                key = self.call_key(callee, start, count) if name == "REDUCE" else 0
                 for signature in signatures:
                     if self.fits(signature, start, count):
+                        if key and modelled.result >= 0 and not any([other.texts for other in signatures]):
+                            self.calls_known[key] = modelled.result
                         if modelled.checked:
                             self.checked = True
                         result = modelled.result
@@ -606,9 +662,13 @@ class Walker:
         start, count = self.arguments(pid) if pid & 63 == 9 else (0, 0)
         if self.persistent == 1 and count:
             first = self.items[start]
+            if first == self.storage_word and first:  # the same opcode again, mostly from the memo
+                self.pids.append((pid, offset))
+                return 22
             if (first & 63 == 6 or first & 63 == 7) and first >> 6:
                 word = text_of(self.data, self.raw, first >> 6, self.encoding)
                 if word == "storage" or word == b"storage":
+                    self.storage_word = first
                     self.pids.append((pid, offset))
                     return 22
                 if (word == "module" or word == b"module") and count == 4:
@@ -890,7 +950,10 @@ class Walker:
                     if sp - fence < 2:
                         raise Malformed("too few values for a call", at)
                     sp -= 2
-                    stack[sp] = self.call("REDUCE" if op == 0x52 else "NEWOBJ", stack[sp], stack[sp + 1], at)
+                    if op == 0x52:
+                        stack[sp] = self.reduce(stack[sp], stack[sp + 1], at)
+                    else:
+                        stack[sp] = self.call("NEWOBJ", stack[sp], stack[sp + 1], at)
                     sp += 1
                 elif op == 0x92:  # NEWOBJ_EX
                     if sp - fence < 3:
@@ -1169,8 +1232,9 @@ class Builder:
     def pairs_into(self, target, items, name, at):
         """SETITEMS: exact dicts here, all else by the model."""
         if type(target) is dict:
+            known = target
             for i in range(0, len(items), 2):
-                target[items[i]] = items[i + 1]
+                known[items[i]] = items[i + 1]
         else:
             self.model.set_items(target, items, name, at)
 
@@ -1180,69 +1244,74 @@ class Builder:
         raw = self.raw
         text = bytes(raw[: self.walker.end])
         stack = self.stack
-        append = stack.append
         gaps = self.walker.gaps
         marks = []
         p = self.walker.start
         end = self.walker.end
-        float_at = _DOUBLE.unpack_from
         while p < end:
             at = p
             op = data[p]
             p += 1
             if op == 0x4B:
-                append(data[p])
+                stack.append(data[p])
                 p += 1
             elif op == 0x71:
                 self.remember(data[p], stack[-1])
                 p += 1
             elif op == 0x68:
-                append(self.recall(data[p], at))
+                stack.append(self.recall(data[p], at))
                 p += 1
             elif op == 0x72:
                 self.remember(_u32(data, p), stack[-1])
                 p += 4
             elif op == 0x6A:
-                append(self.recall(_u32(data, p), at))
+                stack.append(self.recall(_u32(data, p), at))
                 p += 4
             elif op == 0x94:
                 self.remember(self.count, stack[-1])
             elif op == 0x58:
                 length = _u32(data, p)
                 p += 4 + length
-                append(_slice_text(text, p - length, p, at))
+                stack.append(_slice_text(text, p - length, p, at))
             elif op == 0x8C:
                 length = data[p]
                 p += 1 + length
-                append(_slice_text(text, p - length, p, at))
+                stack.append(_slice_text(text, p - length, p, at))
             elif op == 0x4A:
-                append(_i32(data, p))
+                stack.append(_i32(data, p))
                 p += 4
             elif op == 0x4D:
-                append(_u16(data, p))
+                stack.append(_u16(data, p))
                 p += 2
             elif op == 0x47:
-                append(float_at(raw, p)[0])
+                stack.append(_double(data, raw, p))
                 p += 8
             elif op == 0x4E:
-                append(None)
+                stack.append(None)
             elif op == 0x88:
-                append(True)
+                stack.append(True)
             elif op == 0x89:
-                append(False)
+                stack.append(False)
             elif op == 0x28:
                 marks.append(len(stack))
             elif op == 0x5D:
-                append([])
+                stack.append([])
             elif op == 0x7D:
-                append({})
+                stack.append({})
             elif op == 0x29:
-                append(())
+                stack.append(())
             elif op == 0x8F:
-                append(set())
+                stack.append(set())
             elif op == 0x85 or op == 0x86 or op == 0x87:
-                length = op - 0x84
-                stack[-length:] = [tuple(stack[-length:])]
+                if op == 0x85:
+                    stack[-1] = (stack[-1],)
+                else:
+                    value = stack.pop()
+                    if op == 0x86:
+                        stack[-1] = (stack[-1], value)
+                    else:
+                        key = stack.pop()
+                        stack[-1] = (stack[-1], key, value)
             elif op == 0x61:
                 value = stack.pop()
                 target = stack[-1]
@@ -1259,7 +1328,7 @@ class Builder:
                 items = stack[first:]
                 del stack[first:]
                 if op == 0x74:
-                    append(tuple(items))
+                    stack.append(tuple(items))
                 elif op == 0x65:
                     target = stack[-1]
                     if type(target) is list:
@@ -1275,28 +1344,28 @@ class Builder:
                     else:
                         self.items_into(target, items, "ADDITEMS", at)
                 elif op == 0x6C:
-                    append(items)
+                    stack.append(items)
                 elif op == 0x64:
                     target = {}
                     self.pairs_into(target, items, "DICT", at)
-                    append(target)
+                    stack.append(target)
                 elif op == 0x91:
-                    append(frozenset(items))
+                    stack.append(frozenset(items))
                 elif op == 0x6F:
-                    append(self.call("OBJ", items[0], tuple(items[1:]), at))
+                    stack.append(self.call("OBJ", items[0], tuple(items[1:]), at))
                 elif op == 0x69:
                     callee, p = self.line_global(p, at)
-                    append(self.call("INST", callee, tuple(items), at))
+                    stack.append(self.call("INST", callee, tuple(items), at))
             elif op == 0x30:
                 if marks and marks[-1] == len(stack):
                     marks.pop()
                 else:
                     stack.pop()
             elif op == 0x32:
-                append(stack[-1])
+                stack.append(stack[-1])
             elif op == 0x63:
                 value, p = self.line_global(p, at)
-                append(value)
+                stack.append(value)
             elif op == 0x93:
                 value = stack.pop()
                 stack[-1] = self.named_global(stack[-1], value, at)
@@ -1317,7 +1386,7 @@ class Builder:
             elif op == 0x50:
                 first = p
                 p = _line(data, p, end) + 1
-                append(self.model.persistent(bytes(raw[first : p - 1]).decode("latin-1"), at))
+                stack.append(self.model.persistent(bytes(raw[first : p - 1]).decode("latin-1"), at))
             elif op == 0x8D or op == 0x8E or op == 0x96 or op == 0x55 or op == 0x54 or op == 0x42 or op == 0x43:
                 value = text_of(data, raw, at, self.encoding)
                 if op == 0x55 or op == 0x43:
@@ -1326,15 +1395,15 @@ class Builder:
                     p += 4 + _u32(data, p)
                 else:
                     p += 8 + _u64(data, p)
-                append(bytearray(value) if op == 0x96 else value)
+                stack.append(bytearray(value) if op == 0x96 else value)
             elif op == 0x8A:
                 length = data[p]
                 p += 1 + length
-                append(int.from_bytes(raw[p - length : p], "little", signed=True))
+                stack.append(int.from_bytes(raw[p - length : p], "little", signed=True))
             elif op == 0x8B:
                 length = _u32(data, p)
                 p += 4 + length
-                append(int.from_bytes(raw[p - length : p], "little", signed=True))
+                stack.append(int.from_bytes(raw[p - length : p], "little", signed=True))
             elif op == 0x95:
                 p += 8
             elif op == 0x80:
@@ -1345,20 +1414,21 @@ class Builder:
             elif op == 0x82 or op == 0x83 or op == 0x84:
                 index = data[p] if op == 0x82 else _u16(data, p) if op == 0x83 else _u32(data, p)
                 p += 1 if op == 0x82 else 2 if op == 0x83 else 4
-                append(self.global_at(None, f"<copyreg extension {index}>", at))
+                stack.append(self.global_at(None, f"<copyreg extension {index}>", at))
             else:
                 first = p
                 p = _line(data, p, end)
                 line = bytes(raw[first:p])
                 p += 1
                 if op == 0x67:
-                    append(self.recall(parse_index(line, at), at))
+                    stack.append(self.recall(parse_index(line, at), at))
                 elif op == 0x70:
                     self.remember(parse_index(line, at), stack[-1])
                 else:
-                    append(self.text_value(op, line, at))
+                    stack.append(self.text_value(op, line, at))
         raise Malformed("the stream ends before STOP", p)
 
 
 _EMPTY = object()
 _DOUBLE = struct.Struct(">d")
+_POWERS = array.array("d", [0.0] * 128 + [2.0 ** (exponent - 1075) for exponent in range(128, 2047)])
