@@ -215,8 +215,13 @@ def nested(
                 raise _bad(f"row {index} of a nested tensor has a negative size, stride or offset", "SL301")
             if 0 not in size and offset + sum((length - 1) * step for length, step in zip(size, stride, strict=True)) >= buffer.numel():
                 raise _bad(f"row {index} of a nested tensor reaches outside its buffer of {buffer.numel()} elements", "SL301")
-    found: torch.Tensor = _torch._nested_view_from_buffer(buffer, *(part.contiguous() for part in tables))  # noqa: SLF001
+    found: torch.Tensor = _torch._nested_view_from_buffer(buffer, *(_here(part).contiguous() for part in tables))  # noqa: SLF001
     return found
+
+
+def _here(table: torch.Tensor) -> torch.Tensor:
+    """A table of a nested tensor lies in main memory, wherever the tensor is; map_location may have moved it."""
+    return table if table.device.type in ("cpu", "meta") else table.cpu()
 
 
 def jagged_type() -> Any:

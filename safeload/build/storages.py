@@ -77,8 +77,10 @@ def wants_mapping(mmap: bool | None, format: str, source: Source) -> bool:
         UnsupportedError: its format cannot be mapped.
     """
     if mmap is None:
-        from torch.utils.serialization import config
-
+        try:
+            from torch.utils.serialization import config
+        except ImportError:  # added after 2.6
+            return False
         return bool(config.load.mmap) and format in _MAPPABLE and source.fd is not None
     if not mmap or format == "torchscript":
         return False
@@ -227,7 +229,7 @@ def read_storages(
     """
     placement = Placement(map_location)
     fake = _torch._guards.detect_fake_mode(None) is not None  # noqa: SLF001 — as torch.load asks
-    garbage = bool(_torch.serialization._serialization_tls.skip_data)  # noqa: SLF001 — as above
+    garbage = bool(getattr(_torch.serialization._serialization_tls, "skip_data", False))  # noqa: SLF001 — as above
     bank = StorageBank(placement, fake=fake, garbage=garbage)
     reader = _Reader(source, limits or Limits(), check_crc=check_crc)
     if mapped and not bank.virtual and not garbage:
