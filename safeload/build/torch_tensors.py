@@ -3,19 +3,44 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from safeload.build import torch_module
 from safeload.errors import LimitError, MalformedError, SafeloadError
 from safeload.findings import escape
 from safeload.formats import Contents
+from safeload.program import StorageSpec
 from safeload.source import Limits, Source
-from safeload.walk.model import Unknown, build
+from safeload.walk import Walk
+from safeload.walk.model import Model, Unknown, build
 
 if TYPE_CHECKING:
     from safeload.build.storages import StorageBank
 
-__all__ = ["build_torch"]
+__all__ = ["Described", "build_torch"]
+
+
+class Described(Protocol):
+    """An object that is described by other means than a pickle stream: the manifest of a converted file."""
+
+    @property
+    def walk(self) -> Walk:
+        """For the model: which globals the description names."""
+        ...
+
+    @property
+    def storages(self) -> list[StorageSpec]:
+        """All storages, each to be read before anything is built."""
+        ...
+
+    @property
+    def source(self) -> Source:
+        """Where they are read: the file's own source, or one that has more bytes."""
+        ...
+
+    def build(self, model: Model) -> Any:
+        """Build the object with the model's answers."""
+        ...
 
 
 def build_torch(
@@ -29,6 +54,7 @@ def build_torch(
     before_build: Callable[[], None] | None = None,
     limits: Limits | None = None,
     leaf: int | None = None,
+    described: Described | None = None,
 ) -> Any:
     """Build what a file holds: read every storage, let the caller verify, then make objects.
 
@@ -43,6 +69,7 @@ def build_torch(
         limits: Bounds.
         leaf: Bytes of a leaf, when `before_build` compares a tree digest: its leaves are hashed while storages are read, and
             CRCs, which then say nothing more, are not looked at.
+        described: For a table of tensors that also says which object they belong to: how that is built.
 
     Returns:
         The object of the main stream, or a dict of tensors for a format that is a table.
@@ -60,13 +87,15 @@ def build_torch(
 
     try:
         mapped = wants_mapping(mmap, contents.format, source)
-        bank = read_storages(
-            source, contents.storages, map_location=map_location, mapped=mapped, limits=limits, check_crc=leaf is None, leaf=leaf
-        )
+        specs = contents.storages if described is None else described.storages
+        held = source if described is None else described.source
+        if held is not source:  # storages that must be put together are neither mapped nor leaves of the file
+            mapped, leaf = False, None
+        bank = read_storages(held, specs, map_location=map_location, mapped=mapped, limits=limits, check_crc=leaf is None, leaf=leaf)
         if before_build is not None:
             before_build()
         with bank.placement.announced():
-            return _build(contents, bank, unknown, grants() if callable(grants) else grants)
+            return _build(contents, bank, unknown, grants() if callable(grants) else grants, described)
     except CallerError as carried:
         raise carried.error from None
     except SafeloadError:
@@ -77,9 +106,11 @@ def build_torch(
         raise LimitError("values nested deeper than Python goes").under("SL127") from error
 
 
-def _build(contents: Contents, bank: StorageBank, unknown: Unknown, grants: Iterable[str]) -> Any:
+def _build(contents: Contents, bank: StorageBank, unknown: Unknown, grants: Iterable[str], described: Described | None) -> Any:
     from safeload.build.torch_model import TorchModel, dense
 
+    if described is not None:
+        return described.build(TorchModel(described.walk, bank, unknown=unknown, granted=grants))
     if contents.table is not None:
         return {name: dense(bank, spec, hooks=False) for name, spec in contents.table.items()}
     main = contents.main

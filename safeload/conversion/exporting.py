@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from safeload.conversion.converted import beside_manifest
 from safeload.conversion.joined import open_joined
 from safeload.conversion.manifest import KEY, SIDECAR_KEY, manifest_of
+from safeload.conversion.opening import beside_manifest
 from safeload.conversion.origin import open_tree
 from safeload.conversion.output import Draft, check_destination
 from safeload.conversion.pickling import pickle_tree

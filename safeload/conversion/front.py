@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from safeload.context import Context
-from safeload.conversion.converted import beside_manifest
 from safeload.conversion.converting import convert_file, default_destination, opened_input
 from safeload.conversion.job import Meter, Progress, prove, together
 from safeload.conversion.joined import open_joined
 from safeload.conversion.manifest import Manifest, manifest_of
+from safeload.conversion.opening import beside_manifest
 from safeload.conversion.proof import NotTheSameError
 from safeload.conversion.reading import Tape
 from safeload.conversion.results import CheckResult, ConvertResult

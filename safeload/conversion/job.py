@@ -10,9 +10,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
-from safeload.conversion.converted import sidecar_name
 from safeload.conversion.joined import Joined, open_joined
 from safeload.conversion.manifest import KEY, SIDECAR_KEY, Manifest, Origin, manifest_of, write_manifest
+from safeload.conversion.opening import sidecar_name
 from safeload.conversion.output import Draft
 from safeload.conversion.plan import Entry, Plan
 from safeload.conversion.proof import NotTheSameError, Place, compare_bytes, compare_trees, official_table, pieces_of

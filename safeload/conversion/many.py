@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from safeload.conversion.converted import beside_manifest
 from safeload.conversion.converting import default_destination
 from safeload.conversion.front import convert, source_digests
 from safeload.conversion.manifest import KEY, SIDECAR_KEY, manifest_of
+from safeload.conversion.opening import beside_manifest
 from safeload.conversion.results import ConvertResult
 from safeload.conversion.shards import is_index, read_index
 from safeload.directory import files_below

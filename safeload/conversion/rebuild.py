@@ -45,12 +45,12 @@ def build_tree(manifest: Manifest, bound: Bound, model: Model, source: Source) -
         MalformedError: the manifest asks for something that no build makes.
         LimitError: its keys stand for too many values.
     """
+    refused = [name for name in manifest.walk.unmodelled if name not in model.grants]
+    if refused and model.unknown != "inert":
+        names = ", ".join(escape(name) for name in refused[:20]) + (", …" if len(refused) > 20 else "")
+        raise RefusedError(f"refused: names globals that are not modelled: {names}", where=f"!{KEY}", globals=refused).under("SL103")
     try:
         return _Builder(manifest, bound, model, source).run()
-    except RefusedError as error:
-        if manifest.walk.unmodelled and not error.globals:
-            error.globals = tuple(manifest.walk.unmodelled)
-        raise error.at(f"!{KEY}") from None
     except SafeloadError as error:
         raise error.at(f"!{KEY}") from None
     except RecursionError:

@@ -187,12 +187,13 @@ class _Restored:
         self._wholes = bound.wholes
         self.size = bound.size
         self._lock = threading.Lock()
-        self._last: tuple[int, memoryview] = (-1, memoryview(b""))
+        self._made: dict[int, memoryview] = {}
 
     def into(self, offset: int, view: memoryview) -> int:
         """Fill `view`; a read never crosses from one storage to another."""
         if offset + len(view) <= self._source.size:
-            self._source.readinto(offset, view, keep=False)
+            # Kept by the source itself: a digest that is taken later goes over this very memory.
+            self._source.readinto(offset, view, keep=True)
             return len(view)
         whole = next((one for one in self._wholes if one.offset <= offset and offset + len(view) <= one.offset + one.nbytes), None)
         if whole is None:
@@ -203,15 +204,15 @@ class _Restored:
 
     def _bytes(self, whole: Whole) -> memoryview:
         with self._lock:
-            if self._last[0] != whole.offset:
+            if whole.offset not in self._made:
                 out = bytearray(whole.nbytes)
                 at = 0
                 # Read through `view`, so that what is used here is what a later digest sees.
                 for chunk in restored_chunks(self._source.view, whole.pieces):
                     out[at : at + len(chunk)] = chunk
                     at += len(chunk)
-                self._last = (whole.offset, memoryview(out))
-            return self._last[1]
+                self._made[whole.offset] = memoryview(out)
+            return self._made[whole.offset]
 
     def close(self) -> None:
         """The source belongs to whoever opened it."""
