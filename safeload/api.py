@@ -14,15 +14,13 @@ from safeload.errors import (
     MalformedError,
     NotAModelError,
     PinError,
-    RefusedError,
     SafeloadError,
-    SignatureError,
     UnpinnedWarning,
     warn,
 )
 from safeload.findings import Outcome, Report
 from safeload.formats import Contents
-from safeload.policy import Policy, decide, denied_reason, signer_reasons, snippet, unpinned_finding
+from safeload.policy import Policy, decide, denied_reason, unpinned_finding
 from safeload.reporting import examine
 from safeload.source import Limits, Reading, Source
 from safeload.torch_arguments import Arguments
@@ -174,53 +172,27 @@ class Gate:
             if self.pin is None and self.target.path is not None and (held.unpinned or "warn") == "warn":
                 _warn_unpinned(self.source.name)
             return
-        raise _refusal(self.source.name, report, decision.reasons, decision.refused_globals, decision.outcome)
+        from safeload.refusal import refusal
+
+        raise refusal(self.source, report, decision)
 
     def _signed(self, held: Policy) -> None:
-        """Refuse when signatures are required: nothing verifies them yet, so nobody's is verified."""
-        if held.signature == "off":
-            return
-        from safeload.lockfile import Model
+        """Refuse a complete model with a file too many, and signatures that are demanded and do not verify."""
+        pin, lock_path = self.pin, self.context.lock_path
+        if pin is not None and pin.model.complete and pin.matched_by != "digest" and lock_path is not None:
+            from safeload.lockfile import require_complete
 
-        model: Model | None = self.pin.model if self.pin is not None else None
-        missing = signer_reasons(held, frozenset(), model.require if model is not None else None)
-        if not missing:
+            require_complete(pin.model, self.context.lock, lock_path, where=self.source.name)
+        if held.signature == "off" or (held.signature is None and not held.rules and (pin is None or pin.model.require is None)):
             return
-        if held.signature == "require":
-            raise SignatureError("; ".join(missing), where=self.source.name, hint="this version of safeload verifies no signatures yet")
-        warn(f"{self.source.name}: {'; '.join(missing)}")
+        from safeload.signatures import demanded, require_signers
+
+        if demanded(held, pin.model if pin is not None else None):
+            require_signers(held, self.context.lock, lock_path, pin, self.source)
 
 
 def _warn_unpinned(name: str) -> None:
     warn(f"{name}: no pin covers the file; run 'safeload lock' to pin it, or set unpinned = \"allow\"", UnpinnedWarning)
-
-
-def _refusal(name: str, report: Report, reasons: tuple[str, ...], refused: tuple[str, ...], outcome: Outcome) -> SafeloadError:
-    """One error that lists all there is."""
-    if outcome is Outcome.ERROR:
-        return MalformedError("; ".join(reasons) or "no verdict was possible", where=name)
-    if len(reasons) == 1 and reasons[0].endswith("[SL602]"):
-        return PinError(
-            "refused: no pin covers the file [SL602]", where=name, hint="'safeload lock' adds one; 'unpinned' in the policy decides what happens"
-        ).under("SL602")
-    findings = tuple(found for found in report.findings if found.level != "note")
-    first = findings[0] if findings else None
-    where = name + (first.where if first is not None else "")
-    lines = reasons if len(reasons) == 1 else ("", *(f"  {reason}" for reason in reasons))
-    hint = f"run 'safeload scan {name}' to see every finding"
-    if refused:
-        offer = snippet(refused)
-        hint += (
-            '\n  as inert data: safeload.load(..., unknown="inert"); weights only: safeload.state_dict(...);'
-            f" for good: safeload convert {name}"
-        )
-        if offer:
-            hint += "\n  if you trust these classes, grant them in your policy:\n" + "\n".join(f"    {line}" for line in offer.splitlines())
-    error = RefusedError("refused: " + "\n".join(lines).lstrip("\n"), where=where, hint=hint, findings=findings, globals=refused)
-    if len(reasons) > 1:
-        error.message = "refused:\n" + "\n".join(lines[1:])
-        error.args = (str(error),)
-    return error.under(first.rule if first else "") if first else error
 
 
 def torch_safe_globals() -> frozenset[str]:

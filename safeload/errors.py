@@ -9,7 +9,8 @@ SafeloadError                        the root: .message .where .hint
 │   ├── EmptyFileError               also EOFError
 │   ├── NotAModelError               a Git-LFS pointer, an HTML page, text: named as what it is
 │   ├── LimitError                   would need more than `Limits` grants
-│   └── EndiannessError              also ValueError: a byteorder that does not exist
+│   ├── EndiannessError              also ValueError: a byteorder that does not exist
+│   └── ContradictionError           also RefusedError: findings say that the file is not what it says it is
 ├── UnsupportedError                 also RuntimeError: understood, but not built by this version or on this machine
 ├── LockfileError                    also ValueError: the lockfile is torn, unknown or contradictory
 ├── PolicyError                      also ValueError: the policy is not valid
@@ -149,6 +150,13 @@ class LimitError(MalformedError):
 
 class EndiannessError(MalformedError, ValueError):
     """A checkpoint names a byte order that does not exist."""
+
+
+class ContradictionError(RefusedError, MalformedError):
+    """Refused, because what the file says about itself does not fit together: bounds, sizes, headers, checksums.
+
+    Both of its kinds: a caller of torch.load who catches RuntimeError for a broken file catches it, too.
+    """
 
 
 class UnsupportedError(SafeloadError, RuntimeError):

@@ -16,7 +16,7 @@ from safeload.findings import Level
 from safeload.program import Inert
 from safeload.walk.names import know
 
-__all__ = ["PROFILES", "plain"]
+__all__ = ["PROFILES", "is_known", "plain"]
 
 Profile = Callable[[Inert], Any]
 _NO: Final = object()
@@ -213,6 +213,11 @@ def _parts(node: Any) -> list[Any]:
     if isinstance(node, Inert):
         return [node.args, node.state, *node.kwargs.values(), *node.items]
     return list(node.values()) if isinstance(node, dict) else list(node)
+
+
+def is_known(name: str) -> bool:
+    """Whether `plain` knows the class of this name."""
+    return any(pattern.fullmatch(name) for pattern, _, _ in PROFILES)
 
 
 def _unwrap(node: Inert, also: frozenset[str]) -> Any:
