@@ -7,6 +7,7 @@ from typing import Final
 from safeload.findings import Level
 from safeload.formats.base import Contents, Format, StreamPart
 from safeload.formats.compressed_file import CompressedFile
+from safeload.formats.inner_bytes import read_inner
 from safeload.formats.joblib_file import JoblibFile
 from safeload.formats.not_a_model import diagnose
 from safeload.formats.npy_file import NpyFile
@@ -52,11 +53,22 @@ def read(source: Source, reading: Reading | None = None) -> Contents | None:
     """
     reader = detect(source)
     if reader is None:
-        return None
-    contents = reader.read(source, reading or Reading())
+        return _zip_only(source, reading or Reading())
+    reading = reading or Reading()
+    contents = reader.read(source, reading)
+    read_inner(source, reading, contents)
     if not reader.name.startswith(("torch-zip", "torchscript", "zip")) and trailing_zip(source):
         # An archive inside the last value of a stream is data; one behind the format's own end is a second face.
         level = Level.NOTE if contents.end == source.size else None
         message = f"the file is {reader.name} from its front and a ZIP archive from its end"
         contents.findings.append(finding("SL213", message, level=level))
+    return contents
+
+
+def _zip_only(source: Source, reading: Reading) -> Contents | None:
+    """A file that is nothing that is read here from its front, and an archive from its end: some readers look only there."""
+    if not trailing_zip(source):
+        return None
+    contents = ZipFile().read(source, reading)
+    contents.findings.append(finding("SL213", "the file is something else from its front and a ZIP archive from its end"))
     return contents

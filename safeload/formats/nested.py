@@ -17,7 +17,7 @@ from safeload.formats.base import Contents
 from safeload.formats.container import Archive, Member, qualified
 from safeload.formats.not_a_model import plainly_no_model
 from safeload.formats.storages import as_finding
-from safeload.formats.zip_read import iter_member
+from safeload.formats.zip_read import check_crc, iter_member
 from safeload.source import Limits, Reading, Source
 from safeload.walk import finding
 
@@ -193,6 +193,8 @@ def _read_member(source: Source, member: Member, reading: InnerReading, contents
             inflated.check()
             if not found.parts:
                 _free(reading.budget, inflated)
+        elif member.region.nbytes <= _SMALL:  # what was read as a whole anyway
+            check_crc(source, member, member.region.crc_of(inner.view(0, inner.size)))
     except MemoryError:
         _failed(member, LimitError(f"{member.region.nbytes} bytes do not fit into memory").under("SL208"), contents)
     except SafeloadError as error:

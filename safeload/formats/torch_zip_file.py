@@ -70,14 +70,19 @@ class _TorchArchive:
         if top is None:
             contents.error = contents.error or "the archive has no data.pkl"
             return contents
-        records = {member.name[len(top) :]: member for member in archive.members if member.name.startswith(top)}
+        records: dict[str, Member] = {}
+        again: list[Member] = []
+        for member in archive.members:
+            if member.name.startswith(top) and records.setdefault(member.name[len(top) :], member) is not member:
+                again.append(member)  # torch takes the first of a name; others take the last
         strangers = [member for member in archive.members if not member.name.startswith(top)]
         if strangers:
             message = f"members outside the top directory {escape(top)!r}: {escape(strangers[0].name)}"
             contents.findings.append(finding("SL211", message))
         try:
-            self._read(source, reading, contents, records)
-            self._others(source, reading, contents, records, strangers)
+            for name in self._read(source, reading, contents, records):
+                self._walk_if_pickle(source, reading, contents, records[name], named=True)
+            self._others(source, reading, contents, records, strangers + again)
         except MalformedError as error:
             contents.findings.append(as_finding(error, records["data.pkl"].name))
             contents.error = contents.error or error.message
@@ -85,10 +90,11 @@ class _TorchArchive:
             contents.error = contents.error or str(error)
         return contents
 
-    def _read(self, source: Source, reading: Reading, contents: Contents, records: dict[str, Member]) -> None:
+    def _read(self, source: Source, reading: Reading, contents: Contents, records: dict[str, Member]) -> list[str]:
+        """Walk the main stream and find its storages; returns the records of storages that it does not name."""
         swap = self._facts(source, reading, contents, records)
         member = records["data.pkl"]
-        data = read_member(source, member, reading.limits)
+        data = _evidence(source, reading, contents, member)
         walked = walk(data, limits=reading.limits, encoding=reading.encoding, persistent=1, resolve=self.resolve)
         part = StreamPart(member=member.name, offset=0, data=data, walk=walked, main=True)
         contents.parts.append(part)
@@ -99,9 +105,11 @@ class _TorchArchive:
             part.persistent = table.persistent()
             contents.storages = list(table.specs.values())
             used = {spec.key for spec in contents.storages}
-            unused = [name for name in records if name.startswith("data/") and name[5:] not in used and not records[name].is_dir]
-            if unused:
-                contents.findings.append(finding("SL305", f"{len(unused)} storage records that the stream does not name"))
+            found = [name for name in records if name.startswith("data/") and name[5:] not in used and not records[name].is_dir]
+            if found:
+                contents.findings.append(finding("SL305", f"{len(found)} storage records that the stream does not name"))
+            return found
+        return []
 
     def _facts(self, source: Source, reading: Reading, contents: Contents, records: dict[str, Member]) -> bool:
         """Read the small records; returns whether the byte order is the other one."""
@@ -159,12 +167,24 @@ class _TorchArchive:
         """Whether the format itself has a record of this name."""
         return name == "constants.pkl"
 
-    def _walk_if_pickle(self, source: Source, reading: Reading, contents: Contents, member: Member) -> None:
-        """Walk a member when its bytes are a pickle stream, whatever it is called."""
-        data = read_member(source, member, reading.limits)
+    def _walk_if_pickle(self, source: Source, reading: Reading, contents: Contents, member: Member, *, named: bool = False) -> None:
+        """Walk a member when its bytes are a pickle stream, whatever it is called; with `named` only if it names a global."""
+        data = _evidence(source, reading, contents, member)
         if looks_like_pickle(data):
             walked = walk(data, limits=reading.limits, encoding=reading.encoding, persistent=1, resolve=self.resolve)
-            contents.parts.append(StreamPart(member=member.name, offset=0, data=data, walk=walked))
+            if walked.globals or not named:
+                contents.parts.append(StreamPart(member=member.name, offset=0, data=data, walk=walked))
+
+
+def _evidence(source: Source, reading: Reading, contents: Contents, member: Member) -> memoryview:
+    """The bytes of a stream; a wrong CRC is a finding and hides nothing, because torch does not compare it."""
+    try:
+        return read_member(source, member, reading.limits)
+    except MalformedError as error:
+        if error.rule != "SL209":
+            raise
+        contents.findings.append(as_finding(error, member.name))
+        return read_member(source, member, reading.limits, crc=False)
 
 
 def _names(source: Source) -> list[str]:

@@ -89,6 +89,7 @@ class Walk:
         globals: Every global, "module.attribute", in stream order, each once.
         unmodelled: Those that are not modelled.
         findings: Without a member; the reader that knows it adds it.
+        searched: Whether the bytes that its calls get were looked at, see `formats.inner_bytes`.
     """
 
     walker: Walker
@@ -99,6 +100,7 @@ class Walk:
     globals: tuple[str, ...]
     unmodelled: tuple[str, ...]
     findings: list[Finding] = field(default_factory=list)
+    searched: bool = False
 
     @property
     def has_calls(self) -> bool:
