@@ -1,0 +1,147 @@
+"""Streams that lie where a scanner does not look: behind STOP, in a later pickle of a file, in members of any name, behind a container."""
+
+from __future__ import annotations
+
+import pytest
+
+from safeload.findings import Level
+from tests import forge
+from tests.forge_attacks import HOSTILE, PAYLOAD, PLAIN, checkpoint, legacy, refused, scan
+from tests.forge_safetensors import file_of
+from tests.forge_zip import Part, torch_zip
+from tests.forge_zip import forge as zip_file
+
+
+def test_a_second_pickle_behind_the_first() -> None:
+    """`pickle.load` twice on one file is how several objects are kept in it."""
+    refused(PLAIN + HOSTILE, "SL101", "SL128", subject="os.system")
+
+
+@pytest.mark.parametrize("count", [2, 50])
+def test_the_last_of_many_pickles(count: int) -> None:
+    refused(PLAIN * count + HOSTILE, "SL101", subject="os.system")
+
+
+def test_a_second_pickle_behind_stop_in_a_checkpoint() -> None:
+    """torch reads one object; another program that goes on reading the member runs the second."""
+    refused(checkpoint(PLAIN + HOSTILE), "SL101", "SL125", subject="os.system")
+
+
+@pytest.mark.parametrize("gap", [b"\0", b"\n", bytes(16), b"some text "])
+def test_bytes_behind_stop_are_at_least_a_finding(gap: bytes) -> None:
+    """A reader that skips them would come to the second pickle."""
+    assert scan(PLAIN + gap + HOSTILE).decision.outcome == "refused"
+    assert scan(checkpoint(PLAIN + gap + HOSTILE)).decision.outcome == "refused"
+
+
+LEGACY = {
+    "the magic number": legacy(PLAIN, magic=HOSTILE),
+    "the magic number, computed": legacy(
+        PLAIN, magic=forge.stream(forge.PROTO(2), forge.call("builtins", "eval", forge.TEXT("0x1950a86a20f9469cfc6c")), forge.STOP)
+    ),
+    "the protocol version": legacy(PLAIN, version=HOSTILE),
+    "the system information": legacy(PLAIN, info=HOSTILE),
+    "the object": legacy(HOSTILE),
+    "the storage keys": legacy(PLAIN, keys=HOSTILE),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("data", LEGACY.values(), ids=LEGACY)
+def test_each_of_the_five_pickles_of_a_legacy_file_is_walked(data: bytes) -> None:
+    """GHSA-97f8-7cmv-76j2: the magic number produced by `eval`; modelscan reads only the first of the five.
+
+    https://github.com/advisories/GHSA-97f8-7cmv-76j2
+    """
+    report = refused(data, "SL101")
+    assert any(found.subject in ("os.system", "builtins.eval") for found in report.findings)
+
+
+@pytest.mark.parametrize(
+    "name", ["extra.pkl", "extra.txt", "code.py", "weights.json", "model.safetensors", "x", "data/payload", ".hidden", "README.md"]
+)
+def test_a_pickle_in_a_checkpoint_is_found_under_any_name(name: str) -> None:
+    """CVE-2025-1889 (GHSA-769v-p64c-89pr): `torch.load(pickle_file="config.json")` reads a member that no scanner took for a pickle.
+
+    https://nvd.nist.gov/vuln/detail/CVE-2025-1889
+    """
+    report = refused(torch_zip({"data.pkl": PLAIN, "version": b"3\n", name: HOSTILE}), "SL101", subject="os.system")
+    assert any(found.member == f"archive/{name}" for found in report.findings if found.rule == "SL101")
+
+
+def test_constants_pkl_is_walked() -> None:
+    """CVE-2025-32434 (GHSA-53q9-r3pm-6pq6): with it the file is TorchScript, and `weights_only=True` was forgotten.
+
+    https://nvd.nist.gov/vuln/detail/CVE-2025-32434
+    """
+    refused(torch_zip({"data.pkl": PLAIN, "constants.pkl": HOSTILE, "version": b"3\n"}), "SL101", subject="os.system")
+
+
+@pytest.mark.parametrize("method", [0, 8])
+def test_a_pickle_in_an_ordinary_zip_is_found_under_any_name(method: int) -> None:
+    """GHSA-jgw4-cr84-mqxg, CVE-2025-10155: what a file or member is called decides nothing.
+
+    https://nvd.nist.gov/vuln/detail/CVE-2025-10155
+    """
+    for name in ("a.pkl", "a.bin", "a.txt", "a.PT", "a"):
+        refused(zip_file(Part(name, HOSTILE, method=method)), "SL101", subject="os.system")
+
+
+def test_a_pickle_behind_a_zip() -> None:
+    """What is appended to an archive belongs to no member, and other readers begin at the front or at the end."""
+    refused(checkpoint(PLAIN) + HOSTILE, "SL205")
+    report = scan(HOSTILE + checkpoint(PLAIN))
+    assert report.decision.outcome == "refused"
+    assert {found.rule for found in report.findings} >= {"SL101", "SL213"}
+
+
+def test_a_pickle_in_front_of_a_zip() -> None:
+    """A polyglot: a pickle to `pickle.load`, an archive to whoever looks for the directory at the end."""
+    refused(HOSTILE + zip_file(Part("a.txt", b"text")), "SL101", "SL213", subject="os.system")
+
+
+def test_an_archive_behind_safetensors() -> None:
+    """To `zipfile` it is an archive, to safetensors it is tensors."""
+    refused(file_of({}) + zip_file(Part("data.pkl", HOSTILE)), "SL402")
+
+
+@pytest.mark.parametrize("version", [b"\x01\x00", b"\x02\x00", b"\x03\x00"], ids=["v1", "v2", "v3"])
+def test_the_stream_of_an_object_array_is_walked(version: bytes) -> None:
+    """CVE-2019-6446: `numpy.load(allow_pickle=True)`; each version of the header has another length field.
+
+    https://nvd.nist.gov/vuln/detail/CVE-2019-6446
+    """
+    text = b"{'descr': '|O', 'fortran_order': False, 'shape': (1,), }"
+    wide = version[0] > 1
+    text = text.ljust(64 - (12 if wide else 10) + 63) + b"\n"
+    data = b"\x93NUMPY" + version + len(text).to_bytes(4 if wide else 2, "little") + text + HOSTILE
+    refused(data, "SL101", subject="os.system")
+    refused(zip_file(Part("arr_0.npy", data)), "SL101", subject="os.system")
+
+
+def test_a_stream_where_the_header_of_an_array_announces_numbers() -> None:
+    """What numpy's `literal_eval` makes of an odd header need not be what another reader makes of it."""
+    text = b"{'descr': ('|' 'O'), 'fortran_order': False, 'shape': (1,), }\n"
+    refused(b"\x93NUMPY\x01\x00" + len(text).to_bytes(2, "little") + text + HOSTILE, "SL101", "SL125", subject="os.system")
+
+
+@pytest.mark.parametrize("inner", [HOSTILE, checkpoint(HOSTILE), legacy(HOSTILE)], ids=["pickle", "torch-zip", "torch-legacy"])
+def test_a_model_in_bytes_inside_a_stream_is_looked_at(inner: bytes) -> None:
+    """`torch.storage._load_from_bytes` is how plain pickle keeps a storage, and it is `torch.load(weights_only=False)`."""
+    outer = forge.stream(forge.PROTO(3), forge.call("torch.storage", "_load_from_bytes", forge.BYTES(inner)), forge.STOP)
+    refused(outer, "SL101", "SL130", subject="os.system")
+
+
+def test_bytes_that_are_a_stream_and_go_nowhere_are_data() -> None:
+    """A pickle kept as bytes is inert: nobody calls anything with it."""
+    report = scan(forge.stream(forge.PROTO(3), forge.EMPTY_LIST, forge.BYTES(HOSTILE), forge.APPEND, forge.STOP))
+    assert report.decision.outcome == "allowed"
+
+
+def test_nested_loads_are_shown_with_the_bytes_that_they_load() -> None:
+    """GHSA-wccx-j62j-r448: `pickle.loads` inside a pickle.
+
+    https://github.com/advisories/GHSA-wccx-j62j-r448
+    """
+    data = forge.stream(forge.PROTO(3), forge.call("pickle", "loads", forge.BYTES(forge.stream(PAYLOAD, forge.STOP))), forge.STOP)
+    report = refused(data, "SL101", subject="pickle.loads")
+    assert all(found.level is not Level.NOTE or found.rule == "SL130" for found in report.findings)
