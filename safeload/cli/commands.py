@@ -11,7 +11,7 @@ from safeload import __version__
 
 __all__ = ["COMMANDS", "safeload"]
 
-COMMANDS: Final[tuple[str, ...]] = ("scan", "lock", "verify", "convert", "inspect", "explain", "load", "run", "trace", "demo")
+COMMANDS: Final[tuple[str, ...]] = ("scan", "lock", "verify", "convert", "inspect", "explain", "load", "run", "trace", "export", "demo")
 """In the order of the help; `NAME` is `command` in `safeload.cli.NAME_command`."""
 
 SETTINGS: Final = {"help_option_names": ["-h", "--help"], "max_content_width": 100}

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections import Counter
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -10,10 +12,11 @@ from safeload.cli.options import BYTES, PATH, force_option, format_option, lock_
 from safeload.cli.output import Line, as_json, count, emit, outcome_style, place, short_digest, size_text, summary
 from safeload.cli.progress import Progress
 from safeload.cli.render.json_output import path_text
+from safeload.errors import RefusedError
 from safeload.findings import Outcome, escape
 
 if TYPE_CHECKING:
-    from safeload.conversion import CheckResult, ConvertResult
+    from safeload.conversion import CheckResult, ConvertResult, TreeItem
 
 __all__ = ["command"]
 
@@ -40,8 +43,11 @@ def command(
 ) -> int:  # fmt: skip
     """Write SRC as safetensors, and print what was kept. Nothing in SRC is run.
 
-    DST is by default SRC with the ending .safetensors. What safetensors has no place for (the tree around the tensors,
-    plain data, unknown classes as inert data) goes into its metadata, so that nothing is lost.
+    SRC is a checkpoint, the index of one in several files, a directory (every checkpoint in it is converted beside itself,
+    and what was converted already is passed by), or a model's name. DST is by default SRC with the ending .safetensors.
+
+    What safetensors has no place for (the tree around the tensors, plain data, unknown classes as inert data) goes into its
+    metadata, so that nothing is lost.
 
     Exit status: 0 written (with --check: all is there), 1 SRC is refused (with --check: something differs), 2 it could
     not be converted.
@@ -57,6 +63,16 @@ def command(
         emit(_check_json(found) if kind == "json" else _check_lines(found, dst))
         summary(_check_summary(found), quiet=quiet)
         return 0 if found.same else 1
+    if Path(src).is_dir():
+        if dst is not None:
+            raise click.UsageError("a directory is converted in place: each file beside itself, so DST has no meaning")
+        items = _convert_tree(
+            src, quiet=quiet, force=force, state_dict=state_dict, transformers=transformers, strict=strict, dry_run=dry_run,
+            max_shard_size=max_shard_size, policy=policy, lock=lock,
+        )  # fmt: skip
+        emit(_tree_json(items) if kind == "json" else _tree_lines(items))
+        summary(_tree_summary(items), quiet=quiet)
+        return _tree_status(items)
     with Progress("converting", None, unit="bytes", quiet=quiet) as bar:
         result = convert_files(
             src, dst, force=force, state_dict=state_dict, transformers=transformers, strict=strict, dry_run=dry_run,
@@ -65,6 +81,54 @@ def command(
     emit(_json(result) if kind == "json" else _lines(result))
     summary(_summary(result), quiet=quiet)
     return 0
+
+
+def _convert_tree(src: str, *, quiet: bool, **options: Any) -> list[TreeItem]:
+    from safeload.conversion import convert_tree
+
+    with Progress("converting", None, unit="bytes", quiet=quiet) as bar:
+        return list(convert_tree(src, progress=bar.hashed, **options))
+
+
+def _tree_lines(items: list[TreeItem]) -> list[Line]:
+    styles = {"converted": outcome_style(Outcome.ALLOWED), "refused": outcome_style(Outcome.REFUSED)}
+    lines: list[Line] = []
+    for item in items:
+        why = f"  {escape(item.why, 1000)}" if item.why else ""
+        lines.append([(f"{place(item.path)}  ", "bold"), (item.outcome, styles.get(item.outcome, "dim")), (why, "")])
+        lines += [[("  ", ""), *line] for line in (_lines(item.result) if item.result is not None else [])]
+    return lines
+
+
+def _tree_summary(items: list[TreeItem]) -> Line:
+    numbers = Counter(item.outcome for item in items)
+    text = ", ".join(f"{outcome}: {numbers[outcome]:,}" for outcome in ("converted", "present", "skipped", "refused") if numbers[outcome])
+    return [(text or "nothing to convert", outcome_style(Outcome.REFUSED if numbers["refused"] else Outcome.ALLOWED))]
+
+
+def _tree_status(items: list[TreeItem]) -> int:
+    """0 when everything that is a checkpoint is converted, 1 when one is refused, 2 when one could not be."""
+    errors = [item.error for item in items if item.outcome == "refused"]
+    if not errors:
+        return 0
+    return 1 if all(isinstance(error, RefusedError) for error in errors) else 2
+
+
+def _tree_json(items: list[TreeItem]) -> str:
+    return as_json(
+        {
+            "version": 1,
+            "files": [
+                {
+                    "path": path_text(item.path),
+                    "outcome": item.outcome,
+                    "why": escape(item.why, 5_000) or None,
+                    "result": None if item.result is None else _document(item.result),
+                }
+                for item in items
+            ],
+        }
+    )
 
 
 def _lines(result: ConvertResult) -> list[Line]:
@@ -95,26 +159,27 @@ def _summary(result: ConvertResult) -> Line:
 
 
 def _json(result: ConvertResult) -> str:
-    return as_json(
-        {
-            "version": 1,
-            "source": {
-                "path": path_text(result.source),
-                "format": result.format,
-                "sha256": result.source_sha256 or None,
-                "sha256-tree": result.source_sha256_tree or None,
-            },
-            "files": [
-                {"path": path_text(file.path), "size": file.size, "sha256": file.sha256 or None, "sha256-tree": file.sha256_tree or None}
-                for file in result.files
-            ],
-            "kept": [escape(name, 5_000) for name in result.kept],
-            "carried": [{"name": escape(name, 5_000), "why": escape(why, 5_000)} for name, why in result.carried],
-            "inert": [escape(name, 5_000) for name in result.inert],
-            "left_out": [{"name": escape(name, 5_000), "why": escape(why, 5_000)} for name, why in result.left_out],
-            "dry_run": result.dry_run,
-        }
-    )
+    return as_json({"version": 1, **_document(result)})
+
+
+def _document(result: ConvertResult) -> dict[str, Any]:
+    return {
+        "source": {
+            "path": path_text(result.source),
+            "format": result.format,
+            "sha256": result.source_sha256 or None,
+            "sha256-tree": result.source_sha256_tree or None,
+        },
+        "files": [
+            {"path": path_text(file.path), "size": file.size, "sha256": file.sha256 or None, "sha256-tree": file.sha256_tree or None}
+            for file in result.files
+        ],
+        "kept": [escape(name, 5_000) for name in result.kept],
+        "carried": [{"name": escape(name, 5_000), "why": escape(why, 5_000)} for name, why in result.carried],
+        "inert": [escape(name, 5_000) for name in result.inert],
+        "left_out": [{"name": escape(name, 5_000), "why": escape(why, 5_000)} for name, why in result.left_out],
+        "dry_run": result.dry_run,
+    }
 
 
 def _check_lines(found: CheckResult, dst: str) -> list[Line]:

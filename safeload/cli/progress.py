@@ -10,10 +10,8 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Final, Self
 
 from safeload.cli.output import on_terminal
-from safeload.directory import files_below
 from safeload.errors import SafeloadError
 from safeload.findings import escape
-from safeload.lockfile import find, read
 
 if TYPE_CHECKING:
     from rich.progress import Progress as Bar
@@ -28,6 +26,9 @@ def bytes_of(paths: Sequence[str], lock: str | None) -> int | None:
     """How many bytes there are to hash: of the paths, or of everything that is pinned. None where nobody looks or it cannot be told."""
     if not on_terminal(sys.stderr):
         return None
+    from safeload.directory import files_below
+    from safeload.lockfile import find, read
+
     try:
         if not paths:
             where = find(argument=lock)

@@ -366,3 +366,27 @@ def test_the_total_of_a_bar_is_what_will_be_hashed(here: Path, monkeypatch: pyte
     assert progress.bytes_of(["absent"], None) is None
     assert run(["lock", "-q", "model.pt"]) == 0
     assert progress.bytes_of([], None) == size
+
+
+def test_a_directory_is_converted_file_by_file_and_only_once(here: Path, capsys: Capture) -> None:
+    """Each beside itself; a second run finds that it is done."""
+    (here / "m").mkdir()
+    write_checkpoint(here / "m" / "a.pt")
+    (here / "m" / "README.md").write_text("# hello\n", encoding="utf-8")
+    assert run(["convert", "m"]) == 0
+    assert "m/a.pt  converted" in capsys.readouterr().out
+    assert (here / "m" / "a.safetensors").exists()
+    assert run(["convert", "--format", "json", "m"]) == 0
+    outcomes = {entry["path"]: entry["outcome"] for entry in json.loads(capsys.readouterr().out)["files"]}
+    assert outcomes["m/a.pt"] == "present"
+    assert run(["convert", "m", "elsewhere"]) == 2
+
+
+def test_export_writes_a_checkpoint_that_is_allowed(here: Path, capsys: Capture) -> None:
+    """There and back."""
+    write_checkpoint(here / "m.pt")
+    assert run(["convert", "m.pt"]) == 0
+    assert run(["export", "m.safetensors", "back.pt"]) == 0
+    assert run(["export", "m.safetensors", "back.pt"]) == 2
+    assert run(["scan", "back.pt"]) == 0
+    assert "torch-zip  allowed" in capsys.readouterr().out
