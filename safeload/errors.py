@@ -79,7 +79,8 @@ class SafeloadError(Exception):
         if not self.where:
             self.where = where
         elif self.where.startswith(("!", "@")):
-            self.where = where + self.where
+            if not where.startswith("@"):  # an offset that is known already is the more exact one
+                self.where = where + self.where
         elif not self.where.startswith(where):
             self.where = f"{where}!{self.where}"
         self.args = (str(self),)

@@ -577,6 +577,11 @@ def test_errors_name_the_member_and_the_offset() -> None:
         build(torch_zip(stream.replace(b"K\x04\x85", b"K\x05\x85"), storages))
     assert caught.value.where.startswith("!a/data.pkl@")
     assert caught.value.rule == "SL301"
+    # a call inside a call knows the offset twice
+    stream, storages = parts(with_attribute(row(), note=1))
+    with pytest.raises(MalformedError) as caught:
+        build(torch_zip(stream.replace(b"K\x04\x85", b"K\x05\x85"), storages))
+    assert caught.value.where.count("@") == 1
 
 
 def test_an_old_torch_is_not_used(monkeypatch: pytest.MonkeyPatch) -> None:
