@@ -22,11 +22,15 @@ def dictionaries() -> Iterator[tuple[str, dict[str, Any]]]:
 
 
 def replace_everywhere(old: Function, new: Function) -> list[Place]:
-    """Bind `new` wherever a module's attribute is `old`; return the places as (module, attribute)."""
+    """Bind `new` wherever a module's attribute is `old`; return the places as (module, attribute).
+
+    In the program's own script a variable under another name is left alone: whoever writes `old = torch.load` there keeps
+    the function to compare it or to put it back.
+    """
     places = []
     for name, held in dictionaries():
         for attribute, value in list(held.items()):
-            if value is old:
+            if value is old and (name != "__main__" or attribute == old.__name__):
                 held[attribute] = new
                 places.append((name, attribute))
     return places
