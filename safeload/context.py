@@ -57,14 +57,19 @@ class Context:
 
         Raises:
             PolicyError, LockfileError: what is there is not valid.
+            SignatureError: policy wants the lockfile signed, and it is not.
             ArgumentError: it is something else.
         """
-        path = _lock_path(lock)
+        path, held = _lock_path(lock), _policy(policy)
         if path is None:
-            return cls(_policy(policy), None, None)
+            return cls(held, None, None)
+        if held.lock_signer is not None:
+            from safeload.signatures import read_lock
+
+            return cls(held, read_lock(path, held), path)
         from safeload.lockfile import read
 
-        return cls(_policy(policy), read(path), path)
+        return cls(held, read(path), path)
 
     def target(self, f: Any) -> Target:
         """Say which file `f` is, and which pin covers it by name or path.

@@ -4,7 +4,17 @@
 holds, `complete_check` whether something lies beside it, and `update` is the one way to write. See docs/lockfile.md.
 """
 
-from safeload.lockfile.checking import Pin, compare, complete_check, locate, lock_relative, lookup, require_match
+from safeload.lockfile.checking import (
+    LOCK_SIGNATURES,
+    Pin,
+    compare,
+    complete_check,
+    locate,
+    lock_relative,
+    lookup,
+    require_complete,
+    require_match,
+)
 from safeload.lockfile.data import (
     LOCK_VERSION,
     Converted,
@@ -21,6 +31,7 @@ from safeload.lockfile.writing import dumps, own_names, update
 
 __all__ = [
     "LOCK_NAME",
+    "LOCK_SIGNATURES",
     "LOCK_VERSION",
     "Converted",
     "LockedFile",
@@ -43,6 +54,7 @@ __all__ = [
     "parse",
     "path_problem",
     "read",
+    "require_complete",
     "require_match",
     "update",
 ]

@@ -17,7 +17,10 @@ from safeload.lockfile.writing import own_names
 from safeload.rules import RULES
 from safeload.trust.digest import Digest
 
-__all__ = ["Pin", "compare", "complete_check", "locate", "lock_relative", "lookup", "require_match"]
+__all__ = ["LOCK_SIGNATURES", "Pin", "compare", "complete_check", "locate", "lock_relative", "lookup", "require_complete", "require_match"]
+
+LOCK_SIGNATURES: Final = (".sigstore.json", ".asc")
+"""A signature of the lockfile itself lies beside it, under its name and one of these."""
 
 _SHOWN: Final = 20
 
@@ -281,12 +284,31 @@ def complete_check(
     ]
 
 
+def require_complete(model: Model, lock: Lockfile | None, lock_path: str | os.PathLike[str], *, where: str = "") -> None:
+    """Return when nothing but locked files lies in a complete model's directory.
+
+    Raises:
+        PinError: something else does; `.findings` lists it.
+        OSError: the directory cannot be listed.
+    """
+    findings = complete_check(model, locate(lock_path, model.directory), lock=lock, lock_path=lock_path)
+    if findings:
+        more = f", and {len(findings) - 1} more" if len(findings) > 1 else ""
+        error = PinError(
+            f"{findings[0].message}{more}", where=where,
+            hint="remove it, or run 'safeload lock' on the directory and review the difference",
+        ).under("SL604")  # fmt: skip
+        error.findings = tuple(findings)
+        raise error
+
+
 def _is_own(entry: os.DirEntry[str], lock: Path | None) -> bool:
     """Whether an entry is the lock in force, or what its writers leave beside it."""
     if lock is None:
         return False
     guard, spare = own_names(lock.name)
-    if entry.name not in (lock.name, guard) and not entry.name.startswith(spare):
+    mine = (lock.name, guard, *(lock.name + suffix for suffix in LOCK_SIGNATURES))
+    if entry.name not in mine and not entry.name.startswith(spare):
         return False
     return Path(entry.path).parent.samefile(lock.parent) and entry.is_file(follow_symlinks=False)
 

@@ -65,6 +65,7 @@ class Signer:
         public_key: key: file relative to the lockfile.
         public_key_sha256: Of that file.
         subject: x509: the leaf certificate's subject.
+        eku: x509: the extended key usage that the leaf must have, as a dotted OID; None for code signing.
     """
 
     name: str
@@ -78,6 +79,7 @@ class Signer:
     public_key: str | None = None
     public_key_sha256: str | None = None
     subject: str | None = None
+    eku: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

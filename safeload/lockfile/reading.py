@@ -46,6 +46,7 @@ _DRIVE: Final = re.compile(r"[A-Za-z]:", re.ASCII)
 _COMMIT: Final = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}", re.ASCII)
 _MANIFEST: Final = re.compile(r"sha256:[0-9a-f]{64}|sha512:[0-9a-f]{128}", re.ASCII)
 _FINGERPRINT: Final = re.compile(r"[0-9A-Fa-f]{40}|[0-9A-Fa-f]{64}", re.ASCII)
+_OID: Final = re.compile(r"[0-2](\.(0|[1-9][0-9]{0,9})){1,20}", re.ASCII)
 _FORMAT: Final = re.compile(r"[a-z0-9][a-z0-9+.-]{0,63}", re.ASCII)
 _BUILTIN: Final = re.compile(r"builtin:[a-z0-9][a-z0-9-]{0,63}", re.ASCII)
 
@@ -200,6 +201,10 @@ def _signer(name: str, table: Table, roots: set[str]) -> Signer:
             raise table.fail("trust-root", f"there is no [trust-root.{escape(values['trust_root'], 80)}]")
         if "*" in values["identity"]:
             raise table.fail("identity", "an identity is exact here: patterns live in policy only")
+    if kind == "x509" and (eku := table.maybe_text("eku")) is not None:
+        if not _OID.fullmatch(eku):
+            raise table.fail("eku", f"a dotted object identifier is needed, not '{escape(eku, 80)}'")
+        values["eku"] = eku
     if kind == "openpgp" and not _FINGERPRINT.fullmatch(values["fingerprint"]):
         raise table.fail("fingerprint", "the full primary fingerprint is needed (40 or 64 hex digits): a key id can be forged")
     table.close()

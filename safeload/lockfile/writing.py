@@ -30,7 +30,7 @@ _HEAD: Final = """\
 _WIDTH: Final = 100
 _SIGNER_KEYS: Final = (
     "kind", "trust-root", "issuer", "identity", "fingerprint",
-    "certificate", "certificate-sha256", "public-key", "public-key-sha256", "subject",
+    "certificate", "certificate-sha256", "public-key", "public-key-sha256", "subject", "eku",
 )  # fmt: skip
 
 

@@ -8,12 +8,16 @@ from safeload.policy.data import CHOICES, Policy, Rule, SignerRule, Suppression,
 from safeload.policy.decision import INERT_RULES, decide, signer_reasons, snippet, unpinned_finding
 from safeload.policy.file import load_policy, parse_policy, read_policy
 from safeload.policy.names import DENIED, denied_reason
+from safeload.policy.signing import IdentityRule, LockSigner, ProvenanceRule
 
 __all__ = [
     "CHOICES",
     "DENIED",
     "INERT_RULES",
+    "IdentityRule",
+    "LockSigner",
     "Policy",
+    "ProvenanceRule",
     "Rule",
     "SignerRule",
     "Suppression",

@@ -12,6 +12,7 @@ from typing import Final, Literal
 from safeload.errors import PolicyError
 from safeload.findings import Report, escape
 from safeload.policy.names import denied_reason
+from safeload.policy.signing import IdentityRule, LockSigner, ProvenanceRule
 from safeload.rules import RULES
 
 __all__ = ["CHOICES", "Policy", "Rule", "SignerRule", "Suppression", "glob_match"]
@@ -125,6 +126,8 @@ class Rule:
     Attributes:
         models: A glob over model names of the lockfile; "*" stays within one "/", "**" does not.
         signers: Whose signatures these models need. Every matching rule's demand holds.
+        provenance: What attestations about these models must say. Every matching rule's demand holds.
+        ignore_paths: What a signer may leave out of a model signature, besides the policy's own.
         allow_globals: Granted for these models, besides the policy's own.
         unpinned, signature, verify, verify_signature, unknown_globals, trust_downgrade: As in `Policy`; of several
             matching rules the last one that says something counts.
@@ -132,6 +135,8 @@ class Rule:
 
     models: str
     signers: SignerRule | None = None
+    provenance: ProvenanceRule | None = None
+    ignore_paths: tuple[str, ...] = ()
     allow_globals: tuple[str, ...] = ()
     unpinned: Unpinned | None = None
     signature: Signature | None = None
@@ -152,12 +157,15 @@ class Policy:
 
     Attributes:
         unpinned: What becomes of a file without a pin; None: refuse when a lockfile is in force, warn when none is.
-        signature: Whether signatures are wanted at all.
+        signature: Whether signatures are wanted; None: those that the lockfile's `require` and the rules demand, no others.
         verify: "cached" may skip hashing a file that did not change since it was hashed.
         verify_signature: Check the stored bundle at each load, or only when locking.
         unknown_globals: What becomes of a global that is not modelled.
         allow_globals: Globals that may be built from the installed packages: exact names.
         trust_downgrade: What becomes of a signer that changed or disappeared between two locks.
+        ignore_paths: What a signer may leave out of a model signature (`ignore_paths` of OMS).
+        identities: Who the lockfile's signers must be, by name.
+        lock_signer: Who must have signed the lockfile, or None.
         rules: Per-model rules, in order.
         suppress: Findings taken out of scan results.
         origin: The file it was read from, or None.
@@ -167,12 +175,15 @@ class Policy:
     """
 
     unpinned: Unpinned | None = None
-    signature: Signature = "off"
+    signature: Signature | None = None
     verify: Verify = "always"
     verify_signature: VerifySignature = "load"
     unknown_globals: UnknownGlobals = "refuse"
     allow_globals: tuple[str, ...] = ()
     trust_downgrade: TrustDowngrade = "refuse"
+    ignore_paths: tuple[str, ...] = ()
+    identities: tuple[IdentityRule, ...] = ()
+    lock_signer: LockSigner | None = None
     rules: tuple[Rule, ...] = ()
     suppress: tuple[Suppression, ...] = ()
     origin: str | None = None
@@ -184,6 +195,11 @@ class Policy:
     def signers(self) -> tuple[SignerRule, ...]:
         """Every demand for signers that its rules make. Meant for what `for_model` returns."""
         return tuple(rule.signers for rule in self.rules if rule.signers is not None)
+
+    @property
+    def provenance(self) -> tuple[ProvenanceRule, ...]:
+        """Every demand for provenance that its rules make. Meant for what `for_model` returns."""
+        return tuple(rule.provenance for rule in self.rules if rule.provenance is not None)
 
     def for_model(self, name: str | None) -> Policy:
         """Return what holds for one model: matching rules applied, the others gone.
@@ -206,6 +222,7 @@ class Policy:
                 unknown_globals=rule.unknown_globals or held.unknown_globals,
                 trust_downgrade=rule.trust_downgrade or held.trust_downgrade,
                 allow_globals=tuple(dict.fromkeys((*held.allow_globals, *rule.allow_globals))),
+                ignore_paths=tuple(dict.fromkeys((*held.ignore_paths, *rule.ignore_paths))),
             )
         return held
 
@@ -214,7 +231,7 @@ def _check(held: Policy | Rule, what: str, *, optional: bool) -> None:
     """Refuse values that the types already exclude, for callers who do not check types, and grants that nobody may make."""
     for key, words in CHOICES.items():
         value = getattr(held, key.replace("-", "_"))
-        if value not in words and not (value is None and (optional or key == "unpinned")):
+        if value not in words and not (value is None and (optional or key in ("unpinned", "signature"))):
             raise PolicyError(f"{what}: {key} is '{escape(str(value), 40)}', not one of {', '.join(words)}")
     for name in held.allow_globals:
         if reason := denied_reason(name):

@@ -138,9 +138,9 @@ def signer_reasons(policy: Policy, verified: frozenset[str], required: SignerRul
         verified: Signers whose signature over these bytes was verified.
         required: What the lockfile's `require` says. Policy can only add to it.
     """
-    if policy.signature == "off":
-        return ()
     demands = [*([required] if required else []), *policy.signers]
+    if policy.signature == "off" or (policy.signature is None and not demands):
+        return ()
     missing = [f"signatures of {demand} are required; verified: {', '.join(map(escape, sorted(verified))) or 'none'}"
                for demand in demands if not demand.met_by(verified)]  # fmt: skip
     if not demands and not verified:

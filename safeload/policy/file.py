@@ -9,12 +9,13 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, cast
 
 from safeload.errors import PolicyError
 from safeload.findings import escape
 from safeload.policy.data import CHOICES, Policy, Rule, SignerRule, Suppression
 from safeload.policy.names import denied_reason
+from safeload.policy.signing import IDENTITY_KEYS, IdentityRule, LockSigner, LockSignerKind, ProvenanceRule
 from safeload.rules import RULES
 from safeload.toml_table import Table, read_toml
 
@@ -88,6 +89,10 @@ def parse_policy(keys: Mapping[str, Any], *, where: str = "policy") -> Policy:
 def _policy(table: Table, origin: str | None) -> Policy:
     values: dict[str, Any] = _words(table)
     values["allow_globals"] = _grants(table)
+    values["ignore_paths"] = table.maybe_texts("ignore-paths") or ()
+    values["identities"] = tuple(_identity(name, entry) for name, entry in table.named_tables("signer"))
+    lock_signer = table.maybe_table("lock-signer")
+    values["lock_signer"] = None if lock_signer is None else _lock_signer(lock_signer)
     values["rules"] = tuple(_rule(entry) for entry in table.tables("rule"))
     values["suppress"] = tuple(_suppression(entry) for entry in table.tables("suppress"))
     table.close()
@@ -111,9 +116,49 @@ def _grants(table: Table) -> tuple[str, ...]:
 def _rule(table: Table) -> Rule:
     models = table.text("models")
     signers = table.maybe_table("signers")
-    rule = Rule(models=models, signers=None if signers is None else signer_rule(signers), allow_globals=_grants(table), **_words(table))
+    provenance = table.maybe_table("provenance")
+    rule = Rule(
+        models=models, signers=None if signers is None else signer_rule(signers),
+        provenance=None if provenance is None else _provenance(provenance), ignore_paths=table.maybe_texts("ignore-paths") or (),
+        allow_globals=_grants(table), **_words(table),
+    )  # fmt: skip
     table.close()
     return rule
+
+
+def _provenance(table: Table) -> ProvenanceRule:
+    """Read `{ builder = …, repository = …, ref = … }`."""
+    found = {key: table.maybe_text(key) for key in ("builder", "repository", "ref")}
+    table.close()
+    if not any(found.values()):
+        raise table.fail("", "builder, repository or ref is needed: it would demand nothing")
+    return ProvenanceRule(**found)
+
+
+def _identity(name: str, table: Table) -> IdentityRule:
+    """Read `[signer.NAME]`: what the lockfile's signer of that name must be."""
+    found = {key.replace("-", "_"): table.maybe_text(key) for key in IDENTITY_KEYS}
+    table.close()
+    if not any(found.values()):
+        raise table.fail("", f"one of {', '.join(IDENTITY_KEYS)} is needed: it would demand nothing")
+    return IdentityRule(name=name, **found)
+
+
+_LOCK_SIGNER_KEYS: Final[dict[str, tuple[str, ...]]] = {
+    "key": ("public-key", "public-key-sha256"),
+    "sigstore": ("trust-root", "trust-root-sha256", "issuer", "identity"),
+    "openpgp": ("certificate", "certificate-sha256", "fingerprint"),
+    "x509": ("certificate", "certificate-sha256", "subject"),
+}
+
+
+def _lock_signer(table: Table) -> LockSigner:
+    kind = cast("LockSignerKind", table.choice("kind", tuple(_LOCK_SIGNER_KEYS)))
+    found: dict[str, str] = {}
+    for key in _LOCK_SIGNER_KEYS[kind]:
+        found[key.replace("-", "_")] = table.sha256(key) if key.endswith("-sha256") else table.text(key)
+    table.close()
+    return LockSigner(kind=kind, **found)
 
 
 def signer_rule(table: Table) -> SignerRule:

@@ -51,7 +51,7 @@ def object_id(kind: str, data: bytes, *, sha256: bool = False) -> str:
     return (hashlib.sha256(hashed) if sha256 else hashlib.sha1(hashed, usedforsecurity=False)).hexdigest()
 
 
-def verify(artifact: Artifact, bundle: bytes, anchor: Anchor, terms: Terms) -> Verified:  # noqa: ARG001 — the Scheme protocol
+def verify(artifact: Artifact, bundle: bytes, anchor: Anchor, terms: Terms) -> Verified:
     """Check a commit's signature, and that the file of the commit is the artifact; see `Scheme.verify`."""
     table = parse_object(bundle, "the stored commit")
     if text(table, "mediaType", "the stored commit") != MEDIA_TYPE:

@@ -23,7 +23,7 @@ _WEAK: Final = ("MD5", "SHA1", "RipeMD", "RIPEMD")
 _LONGEST: Final = 1 << 20
 
 
-def verify(artifact: Artifact, bundle: bytes, anchor: Anchor, terms: Terms) -> Verified:  # noqa: ARG001 — the Scheme protocol
+def verify(artifact: Artifact, bundle: bytes, anchor: Anchor, terms: Terms) -> Verified:
     """Check a detached signature over the artifact; see `Scheme.verify`."""
     if artifact.content is None:
         raise SignatureError("the file's bytes are not at hand, and an OpenPGP signature cannot be checked without", check="content")

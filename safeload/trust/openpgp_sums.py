@@ -17,7 +17,7 @@ _MOST_BYTES: Final = 32 << 20
 _LINE: Final = re.compile(r"([0-9a-fA-F]{64}) [ *](?:\./)?(.+)", re.ASCII)
 
 
-def verify(artifact: Artifact, bundle: bytes, anchor: Anchor, terms: Terms) -> Verified:  # noqa: ARG001 — the Scheme protocol
+def verify(artifact: Artifact, bundle: bytes, anchor: Anchor, terms: Terms) -> Verified:
     """Check a list and its signature, and that the artifact stands in it; see `Scheme.verify`."""
     if bundle.lstrip().startswith(CLEAR_SIGNED):
         listed, who = check_inline(bundle, anchor)

@@ -24,7 +24,7 @@ _SOURCE: Final = re.compile(r"git\+(.+?)(?:\.git)?(?:@(refs/.+))?", re.DOTALL)
 _SHOWN: Final = 3
 
 
-def verify(artifact: Artifact, bundle: bytes, anchor: Anchor, terms: Terms) -> Verified:  # noqa: ARG001 — the Scheme protocol
+def verify(artifact: Artifact, bundle: bytes, anchor: Anchor, terms: Terms) -> Verified:
     """Check an attestation about the artifact; see `Scheme.verify`."""
     statement, who = signed_statement(bundle, anchor)
     if not any(digest == artifact.sha256 for _, digest in statement.subjects):

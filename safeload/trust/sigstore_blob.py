@@ -19,7 +19,7 @@ PREDICATE_TYPE: Final = "https://sigstore.dev/cosign/sign/v1"
 """What a statement that only signs says."""
 
 
-def verify(artifact: Artifact, bundle: bytes, anchor: Anchor, terms: Terms) -> Verified:  # noqa: ARG001 — the Scheme protocol
+def verify(artifact: Artifact, bundle: bytes, anchor: Anchor, terms: Terms) -> Verified:
     """Check a bundle over a file's bytes, or a statement that does nothing but sign the file; see `Scheme.verify`."""
     if parse_bundle(bundle).envelope is None:
         return signed_digest(bundle, artifact, anchor)

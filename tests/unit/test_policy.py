@@ -125,7 +125,7 @@ def test_without_a_file_the_strict_defaults_hold(tmp_path: Path) -> None:
     """Nothing configured must mean nothing granted."""
     policy = parse_policy({})
     assert policy == Policy()
-    assert (policy.unknown_globals, policy.verify, policy.signature, policy.allow_globals) == ("refuse", "always", "off", ())
+    assert (policy.unknown_globals, policy.verify, policy.signature, policy.allow_globals) == ("refuse", "always", None, ())
     assert load_policy(tmp_path / "nowhere") == Policy()
 
 

@@ -1,0 +1,252 @@
+"""Look for signatures that lie beside files, and say who signed, for a person to review. Nothing here decides about a load."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import posixpath
+import re
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Final
+
+from safeload.errors import MissingExtraError, SignatureError
+from safeload.lockfile import LockedFile, Lockfile, Model, SignatureRef, Signer, TrustRoot, path_problem
+from safeload.lockfile.data import SignatureKind
+from safeload.signatures.material import Materials, anchor_of, artifact_of, read_small
+from safeload.source import Source
+from safeload.trust.builtin_roots import PUBLIC_GOOD, builtin_roots
+from safeload.trust.bundle import Bundle, parse_bundle
+from safeload.trust.git_commit import MEDIA_TYPE
+from safeload.trust.oms import PREDICATE_TYPE, PREDICATE_V02
+from safeload.trust.openpgp_sums import CLEAR_SIGNED
+from safeload.trust.scheme import Anchor, Terms, Verified, mismatch
+from safeload.trust.schemes import verify
+from safeload.trust.sigstore_blob import PREDICATE_TYPE as PLAIN
+from safeload.trust.statement import PAYLOAD_TYPE
+
+__all__ = ["DEFAULT_ROOT", "Candidate", "default_root", "found_beside", "kind_of", "named_signers", "signer_kinds"]
+
+DEFAULT_ROOT: Final = "default"
+_BESIDE_FILE: Final = (".sigstore.json", ".sigstore", ".asc", ".sig", ".gpg", ".provenance.json", ".git-commit.json")
+_IN_FOLDER: Final = (
+    "model.sig", "model.sigstore.json", ".kaggle/signing.json", "skill.oms.sig", "SHA256SUMS.asc", "SHA256SUMS.sig", "SHA256SUMS.gpg",
+    "SHA256SUMS.txt.asc", "sha256sums.txt.asc", "git-commit.json",
+)  # fmt: skip
+_SLUG: Final = re.compile(r"[^a-z0-9]+")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Candidate:
+    """A file that looks like a signature.
+
+    Attributes:
+        path: As the lockfile calls it.
+        kind: What it seems to be.
+        sha256: Of it.
+        data: Its bytes.
+        about: The one file that it lies beside, or None when it is about the model.
+    """
+
+    path: str
+    kind: SignatureKind
+    sha256: str
+    data: bytes
+    about: str | None = None
+
+    def ref(self, signer: str) -> SignatureRef:
+        """What the lock says about it."""
+        return SignatureRef(signer=signer, kind=self.kind, bundle=self.path, bundle_sha256=self.sha256)
+
+
+def found_beside(model: Model, materials: Materials) -> list[Candidate]:
+    """Return what looks like a signature beside a model's files, in its directory, or stored in the lock already."""
+    places: dict[str, str | None] = {}
+    for file in model.files:
+        for ending in _BESIDE_FILE:
+            places.setdefault(file.path + ending, file.path)
+    folders = dict.fromkeys([model.directory, *(posixpath.dirname(file.path) for file in model.files)])
+    for folder in folders:
+        for name in _IN_FOLDER:
+            places.setdefault(f"{folder}/{name}" if folder else name, None)
+    for ref in model.signatures:
+        places.setdefault(ref.bundle, None)
+    found = []
+    for place, about in places.items():
+        if path_problem(place) is None and (materials.base / place).is_file():
+            candidate = _candidate(place, about, materials)
+            if candidate is not None:
+                found.append(candidate)
+    return found
+
+
+def _candidate(place: str, about: str | None, materials: Materials) -> Candidate | None:
+    try:
+        data = read_small(materials.base / place, "a signature")
+        kind = kind_of(data, Path(place).name, about)
+    except SignatureError:
+        return None
+    return None if kind is None else Candidate(path=place, kind=kind, sha256=hashlib.sha256(data).hexdigest(), data=data, about=about)
+
+
+def kind_of(data: bytes, name: str, about: str | None) -> SignatureKind | None:
+    """Guess what a stored signature is; a wrong guess fails to verify and does no more harm."""
+    head = data.lstrip()[:64]
+    if head.startswith(b"{"):
+        return _json_kind(data)
+    if head.startswith(CLEAR_SIGNED):
+        return "openpgp-sha256sums"
+    if head.startswith(b"-----BEGIN PGP SIGNATURE-----") or (data[:1] >= b"\x80" and name.endswith((".sig", ".gpg"))):
+        return "openpgp" if about is not None else "openpgp-sha256sums"
+    return None
+
+
+def _json_kind(data: bytes) -> SignatureKind | None:
+    if MEDIA_TYPE.encode() in data[:4096]:
+        return "git-commit"
+    bundle = parse_bundle(data)
+    if bundle.envelope is None:
+        return "sigstore-blob"
+    predicate = _predicate_type(bundle)
+    if predicate in (PREDICATE_TYPE, PREDICATE_V02):
+        return "oms"
+    return "sigstore-blob" if predicate == PLAIN else "slsa-provenance"
+
+
+def _predicate_type(bundle: Bundle) -> str:
+    envelope = bundle.need_envelope()
+    if envelope.payload_type != PAYLOAD_TYPE:
+        return ""
+    try:
+        found = json.loads(envelope.payload)
+    except (ValueError, RecursionError):
+        return ""
+    value = found.get("predicateType") if isinstance(found, dict) else None
+    return value if isinstance(value, str) else ""
+
+
+def signer_kinds(candidate: Candidate) -> tuple[str, ...]:
+    """Which kinds of signers can have made it."""
+    if candidate.kind in ("openpgp", "openpgp-sha256sums", "git-commit"):
+        return ("openpgp",)
+    try:
+        bundle = parse_bundle(candidate.data)
+    except SignatureError:
+        return ()
+    if not bundle.certificates:
+        return ("key",)
+    return ("sigstore", "x509") if bundle.logged else ("x509",)
+
+
+def default_root(lock: Lockfile) -> tuple[TrustRoot, ...]:
+    """The sigstore roots that a signer who is not known yet may be under: those of the lock, else the public one."""
+    held = tuple(root for root in lock.trust_roots if root.kind == "sigstore")
+    if held:
+        return held
+    current = next(iter(builtin_roots(PUBLIC_GOOD)), None)
+    return () if current is None else (TrustRoot(name=DEFAULT_ROOT, kind="sigstore", path=f"builtin:{PUBLIC_GOOD}", sha256=current),)
+
+
+def named_signers(
+    lock: Lockfile, model: Model, candidate: Candidate, materials: Materials, terms: Terms
+) -> tuple[list[tuple[Signer, TrustRoot | None, Verified]], list[str]]:
+    """Say who made a signature over a model's files: a known signer, else whoever it is, for review.
+
+    Returns:
+        (signer, trust root to add for it, who it was), and why it counts for nobody. A signer whose name is not in the
+        lock is new: trust on first use.
+    """
+    kinds = signer_kinds(candidate)
+    problems: list[str] = []
+    for signer in lock.signers:
+        if signer.kind in kinds:
+            try:
+                verified = _verify_all(lock, signer, model, candidate, materials, terms)
+            except (SignatureError, MissingExtraError) as error:
+                problems.append(f"{signer.name}: {error.message}")
+            else:
+                return [(signer, None, verified)], []
+    if "sigstore" in kinds:
+        for root in default_root(lock):
+            stranger = Signer(name="", kind="sigstore", trust_root=root.name)
+            held = replace(lock, trust_roots=(root,))
+            try:
+                verified = _verify_all(held, stranger, model, candidate, materials, terms, anyone=True)
+            except (SignatureError, MissingExtraError) as error:
+                problems.append(error.message)
+                continue
+            named = replace(stranger, name=_free_name(lock, verified), issuer=verified.issuer, identity=verified.identity)
+            return [(named, root, verified)], []
+    if not problems:
+        problems.append(f"no signer of kind {' or '.join(kinds) or 'any'} is in the lockfile: add one with 'safeload trust add'")
+    return [], problems
+
+
+def _verify_all(
+    lock: Lockfile, signer: Signer, model: Model, candidate: Candidate, materials: Materials, terms: Terms, *, anyone: bool = False
+) -> Verified:
+    """Verify for every file that the signature is about."""
+    anchor = replace(anchor_of(lock, signer, materials), any_identity=anyone)
+    ref = candidate.ref(signer.name)
+    companion = materials.beside(candidate.path) if candidate.kind == "openpgp-sha256sums" else None
+    about_one = candidate.kind in ("sigstore-blob", "openpgp", "slsa-provenance")
+    own = {signature.bundle for signature in model.signatures} | {candidate.path}
+    files = [file for file in model.files if file.path not in own and (candidate.about in (None, file.path) or not about_one)]
+    if candidate.kind in ("oms", "git-commit", "openpgp-sha256sums"):
+        weights = {file.path for file in model.weights}
+        files = [file for file in files if file.path in weights] or files
+    problem: SignatureError | None = None
+    found: Verified | None = None
+    for file in files:
+        try:
+            found = _verify_one(model, file, ref, candidate, anchor=anchor, materials=materials, terms=terms, companion=companion)
+        except SignatureError as error:
+            problem = error
+            if not about_one:
+                raise
+        else:
+            if about_one:
+                return found
+    if found is None or problem is not None:
+        raise problem or SignatureError("it is about none of the model's files", check="coverage")
+    return found
+
+
+def _verify_one(
+    model: Model, file: LockedFile, ref: SignatureRef, candidate: Candidate, *, anchor: Anchor, materials: Materials, terms: Terms,
+    companion: bytes | None,
+) -> Verified:  # fmt: skip
+    from safeload.signatures.result_cache import key_of, lookup, remember
+
+    with _opened(materials.base / file.path) as source:
+        artifact = artifact_of(model, file, ref, source=source, companion=companion)
+        key = key_of(ref.kind, artifact, candidate.data, anchor, terms)
+        known = lookup(key, disk=False)
+        if known is not None:
+            return known
+        verified = verify(ref.kind, artifact, candidate.data, anchor, terms)
+        # What was verified over bytes, and not over their digest, must be the bytes that are pinned.
+        if ref.kind == "openpgp" and (found := source.digest("sha256", hashlib.sha256)) != file.sha256:
+            raise mismatch("digest", "the file changed while it was locked", f"sha256:{file.sha256}", f"sha256:{found}")
+        remember(key, verified, disk=False)
+        return verified
+
+
+def _opened(path: Path) -> Source:
+    try:
+        return Source.open(path)
+    except OSError as error:
+        raise SignatureError(f"the file cannot be opened: {error.strerror or error}", check="content") from error
+
+
+def _free_name(lock: Lockfile, verified: Verified) -> str:
+    """A name for a signer: the repository of a workflow, or the name before "@"."""
+    text = verified.identity
+    text = text.split("/.github/", 1)[0].split("@", 1)[0].split("://", 1)[-1]
+    parts = [part for part in text.split("/") if part]
+    base = _SLUG.sub("-", "-".join(parts[-2:]).lower()).strip("-")[:60] or "signer"
+    taken = {signer.name for signer in lock.signers}
+    name, number = base, 2
+    while name in taken:
+        name, number = f"{base}-{number}", number + 1
+    return name
