@@ -45,7 +45,10 @@ class Malformed(Exception):
 
 def _grown(buffer):
     """The same 64-bit integers with as many zeros behind them."""
-    return array.array("q", bytes(buffer) + bytes(8 * len(buffer)))
+    count = len(buffer)
+    grown = array.array("q", bytes(16 * count))
+    memoryview(grown)[:count] = memoryview(buffer)  # one copy: with a large stream it is memory that takes the time
+    return grown
 
 
 def _u16(data, p):
@@ -85,8 +88,8 @@ def _double(data, raw, p):
     exponent = (data[p] & 127) << 4 | data[p + 1] >> 4
     if exponent < 128 or exponent == 2047:
         return _DOUBLE.unpack_from(raw, p)[0]
-    low = data[p + 7] | (data[p + 6] << 8) | (data[p + 5] << 16)
-    low = low + data[p + 4] * 16777216
+    low = data[p + 4]  # first into 64 bits: a byte times 2**24 does not fit a C int
+    low = low * 16777216 + (data[p + 7] | (data[p + 6] << 8) | (data[p + 5] << 16))
     low = low + ((high & 0xFFFFF) | 0x100000) * WORD
     value = low * _POWERS[exponent]
     return -value if data[p] >= 128 else value
