@@ -129,6 +129,8 @@ class Crc:
 
     def value(self) -> int:
         """The CRC of all parts in their order."""
+        if len(self.parts) == 1:
+            return self.parts[0][2]
         crc = 0
         for _, nbytes, part in sorted(self.parts):
             crc = crc_joined(crc, part, nbytes)

@@ -72,7 +72,7 @@ class Limits:
     inflate_bytes: int = 1 << 36
     header_bytes: int = 100_000_000
     spool_bytes: int = 1 << 36
-    streams: int = 1_000_000
+    streams: int = 100_000
     calls: int = 5_000_000
     expansion: int = 1 << 40
 
@@ -402,7 +402,13 @@ class Source:
             offset, view = parts[index]
             end, at = offset + len(view), bisect.bisect_right(starts, offset) - 1
             behind = segments[at][0] + len(segments[at][1]) if at >= 0 else 0
-            if offset >= max(behind, done) and (at + 1 >= count or starts[at + 1] >= end):
+            if end <= behind and view:  # held as a whole: small storages were read with the headers between them
+                start, kept = segments[at]
+                view[:] = kept[offset - start : end - start]
+                held = crcs[index]
+                if held is not None:
+                    held.update(0, view)
+            elif offset >= max(behind, done) and (at + 1 >= count or starts[at + 1] >= end):
                 if view:
                     fresh.append(Range(offset, view, True, crcs[index]))
                     done = end
@@ -563,8 +569,9 @@ class Source:
 def _position(f: Any) -> int:
     """Where a caller's stream stands; the same exceptions as torch for one that cannot seek."""
     try:
+        seek = f.seek  # looked up first, as torch does: its absence is what torch's message is about
         position = f.tell()
-        f.seek(position)
+        seek(position)
     except UnicodeDecodeError:
         raise
     except AttributeError as error:

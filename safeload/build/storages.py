@@ -189,6 +189,12 @@ class StorageBank:
     def typed(self, spec: StorageSpec) -> torch.storage.TypedStorage:
         """Return what torch gives for a storage that stands in the data: a typed wrapper, whatever was saved."""
         storage, dtype = self.untyped(spec), element_type(spec.dtype)
+        if not self.virtual:
+            # What its constructor does with these arguments, which looks at every other way to be called first.
+            made: Any = object.__new__(torch.storage.TypedStorage)
+            made.dtype, made._untyped_storage = dtype, storage  # noqa: SLF001 — as above
+            plain: torch.storage.TypedStorage = made
+            return plain
         found: torch.storage.TypedStorage = _torch.storage.TypedStorage(wrap_storage=storage, dtype=dtype, _internal=True)
         return found
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import collections
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any, Final
 
 import torch
@@ -15,7 +15,7 @@ from safeload.build.numpy_model import RealArrays
 from safeload.build.storages import StorageBank, element_type
 from safeload.errors import LimitError, MalformedError, SafeloadError, UnsupportedError
 from safeload.findings import escape
-from safeload.program import Global, StorageSpec, TensorSpec
+from safeload.program import DTYPE_BITS, Global, StorageSpec, TensorSpec
 from safeload.walk import Walk, values
 from safeload.walk import kinds as k
 from safeload.walk.model import TYPE_KINDS, Model, Persistent, Unknown
@@ -34,6 +34,21 @@ _KINDS: Final[dict[type, int]] = {
 # Old names of what lies elsewhere today. Both sides are ours; no part of them comes from a file.
 _MOVED: Final = {"torch.tensor._rebuild_from_type_v2": "torch._tensor._rebuild_from_type_v2",
                  "torch.tensor._rebuild_from_type": "torch._tensor._rebuild_from_type"}  # fmt: skip
+
+
+# Dtypes whose tensors count whole bytes; dimensions and elements as far as no limit is near.
+_PLAIN_BITS: Final = {
+    name: bits
+    for name, bits in DTYPE_BITS.items()
+    if name.startswith(("float16", "float32", "float64", "bfloat16", "int", "uint8", "bool"))
+}
+_PLAIN_DIMENSIONS: Final = 8
+_PLAIN_ELEMENTS: Final = 1 << 60
+
+
+def _quick_ordered(args: tuple[Any, ...]) -> Any:
+    """An empty OrderedDict, which every tensor has for its hooks."""
+    return None if args else collections.OrderedDict()
 
 
 def _attribute_of_torch(name: str) -> Any:
@@ -102,6 +117,14 @@ class TorchModel(RealArrays, Model):
             if module and modelled is None and name in allowed
         }
         super().__init__(walk, unknown=unknown, persistent=persistent, grants=objects)
+        self._templates: dict[tuple[str, str], Any] = {}
+        self._quick: dict[int, Callable[[tuple[Any, ...]], Any]] = {}
+        for value in self.values:
+            name = self.name_of(value)
+            if name == "torch._utils._rebuild_tensor_v2" and not bank.virtual:
+                self._quick[id(value)] = self._quick_tensor
+            elif name == "collections.OrderedDict":
+                self._quick[id(value)] = _quick_ordered
 
     # ---- globals
 
@@ -163,6 +186,42 @@ class TorchModel(RealArrays, Model):
         """A dense tensor over its storage, as `torch._utils._rebuild_tensor_v2` and `_v3` leave it."""
         return dense(self.bank, spec, hooks=spec.global_name in _HOOKED)
 
+    def _quick_tensor(self, args: tuple[Any, ...]) -> Any:
+        """What `_rebuild_tensor_v2` gives for what nearly every checkpoint holds; None for all else, errors included.
+
+        The same checks as `check_strided`, and the same tensor as `dense`, without a spec in between: with many small tensors that
+        is what a load spends its time on.
+        """
+        if len(args) != 6:
+            return None
+        storage, offset, size, stride, requires_grad, hooks = args
+        known = self._storages.get(id(storage))
+        if known is None or type(requires_grad) is not bool or type(hooks) is not collections.OrderedDict or hooks:
+            return None
+        spec = known[1]
+        bits = _PLAIN_BITS.get(spec.dtype)
+        if bits is None or type(offset) is not int or type(size) is not tuple or type(stride) is not tuple or len(size) != len(stride):
+            return None
+        reach, numel = offset, 1
+        for length, step in zip(size, stride, strict=True):
+            if type(length) is not int or type(step) is not int or length < 1 or step < 0:
+                return None
+            reach += (length - 1) * step
+            numel *= length
+        if offset < 0 or (reach + 1) * bits > spec.nbytes * 8 or len(size) > _PLAIN_DIMENSIONS or numel > _PLAIN_ELEMENTS:
+            return None
+        untyped = storage._untyped_storage  # noqa: SLF001 — a TypedStorage warns about its public properties
+        key = (spec.dtype, spec.location)
+        template = self._templates.get(key)
+        if template is None or template.device != untyped.device:
+            template = self._templates[key] = torch.empty((0,), dtype=element_type(spec.dtype), device=untyped.device)
+        tensor = template.new_empty((0,))
+        tensor.set_(untyped, offset, size, stride)
+        if requires_grad:
+            tensor.requires_grad = True
+        tensor._backward_hooks = collections.OrderedDict()  # noqa: SLF001 — as torch leaves it
+        return tensor
+
     def numel_of(self, value: Any) -> int:
         """Elements of a tensor value."""
         if isinstance(value, torch.Tensor):
@@ -185,6 +244,11 @@ class TorchModel(RealArrays, Model):
 
     def call(self, op: str, callee: Any, args: Any, kwargs: Any, at: int) -> Any:
         """As in the base; what torch says against values becomes an error of the file."""
+        quick = self._quick.get(id(callee))
+        if quick is not None and op == "REDUCE" and type(args) is tuple and not kwargs:
+            made = quick(args)
+            if made is not None:
+                return made
         try:
             return super().call(op, callee, args, kwargs, at)
         except SafeloadError:

@@ -7,8 +7,7 @@ constant data in every file that torch wrote; an id that is computed has no mean
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from safeload.errors import MalformedError
 from safeload.findings import Finding, escape
@@ -23,8 +22,7 @@ __all__ = ["StorageRef", "StorageTable", "storage_refs"]
 _MOST: Final = 1 << 60
 
 
-@dataclass(frozen=True, slots=True)
-class StorageRef:
+class StorageRef(NamedTuple):
     """A storage as a persistent id names it.
 
     Attributes:
@@ -88,8 +86,18 @@ def storage_refs(walk: Walk) -> list[StorageRef]:
     """
     walker = walk.walker
     refs = []
+    constant, names = walker.constant, walker.globals
+    tags: dict[int, Any] = {}
     for slot, at in walker.pids:
         slots, _ = walker.children(slot)
+        if len(slots) == 5 and slots[1] & 63 == k.STORAGE_TYPE and slots[2] & 63 == slots[3] & 63 == k.STR and slots[4] & 63 == k.INT:
+            known, numel = names[slots[1] >> 6][4], constant(slots[4])
+            tag = tags.get(slots[3])  # from the memo, so mostly one and the same
+            if tag is None:
+                tag = tags[slots[3]] = constant(slots[3])
+            if known in STORAGE_DTYPES and 0 <= numel < _MOST:
+                refs.append(StorageRef(known, constant(slots[2]), tag, numel, None, at))
+                continue
         name = walker.globals[slots[1] >> 6][4] if len(slots) > 1 and slots[1] & 63 == k.STORAGE_TYPE else None
         refs.append(reference(name, tuple(_constant(walk, item) for item in slots[2:]), at))
     return refs
@@ -145,6 +153,11 @@ class StorageTable:
         """The reader of persistent ids for a build: the same ids, the same specs."""
 
         def load(pid: Any, model: Model, at: int) -> Any:
+            if type(pid) is tuple and len(pid) == 5 and pid[0] == "storage" and type(pid[2]) is type(pid[3]) is str and type(pid[4]) is int:
+                # Nearly all: what the walk listed under this class and key, of as many elements.
+                listed = self.specs.get((pid[2], model.name_of(pid[1]) or ""))
+                if listed is not None and listed.numel == pid[4] and listed.base is None:
+                    return listed
             if type(pid) is not tuple or not pid:
                 raise MalformedError(f"saved_id must be a tuple, got {type(pid).__name__}").under("SL109")
             word = text(pid[0])
