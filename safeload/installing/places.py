@@ -11,6 +11,7 @@ __all__ = ["dictionaries", "put_back", "replace_everywhere"]
 
 Function = Callable[..., Any]
 Place = tuple[str, str]
+_SCRIPT = ("__main__", "__mp_main__")  # the second name is what multiprocessing calls it
 
 
 def dictionaries() -> Iterator[tuple[str, dict[str, Any]]]:
@@ -30,7 +31,7 @@ def replace_everywhere(old: Function, new: Function) -> list[Place]:
     places = []
     for name, held in dictionaries():
         for attribute, value in list(held.items()):
-            if value is old and (name != "__main__" or attribute == old.__name__):
+            if value is old and (name not in _SCRIPT or attribute == old.__name__):
                 held[attribute] = new
                 places.append((name, attribute))
     return places
