@@ -48,6 +48,10 @@ def tree_of(source: Source) -> str:
     return tree_digest(source)
 
 
+def _digests(pin: Pin) -> tuple[str, str | None]:
+    return pin.file.sha256, pin.file.sha256_tree
+
+
 def _leaf_bytes() -> int:
     from safeload.trust.digest import LEAF_BYTES
 
@@ -120,6 +124,7 @@ class Gate:
     inert: bool
     pin: Pin | None = None
     matched: bool = False
+    stamped: bool = False
 
     @property
     def needs_digest(self) -> bool:
@@ -137,9 +142,13 @@ class Gate:
         if self.matched or not self.needs_digest:
             self.matched = True
             return
+        if self.stamped and self._still_stamped():
+            return
         if self.by_tree:
             # The tree covers every byte, from the first header to the last gap, and its leaves were hashed by several cores.
             sha256, tree = None, tree_of(self.source)
+            if self.target.pin is not None and tree != self.target.pin.file.sha256_tree:
+                sha256 = self.source.sha256  # people know a file by this one, so the message should show it
         else:
             sha256, tree = sha256_and_tree(self.source)
         self.report = replace(self.report, sha256=sha256, sha256_tree=tree)
@@ -152,6 +161,39 @@ class Gate:
                 where=self.source.name,
             )  # fmt: skip
         self.matched = True
+        if self.pin is not None:  # by its tree the file is the one that was locked under both digests
+            self.report = replace(self.report, sha256=self.pin.file.sha256)
+        if self.pin is not None and self.pin is self.target.pin and self.context.policy_for(self.pin).verify == "cached":
+            from safeload.trust.cache import Stamps
+
+            if (stamps := Stamps.here()) is not None:
+                stamps.keep(self.source, _digests(self.pin), self.source.opened_ns)
+
+    def recall(self) -> None:
+        """See whether policy lets this file go without hashing, because it was verified before and has not changed."""
+        pin = self.target.pin
+        if pin is None or self.context.policy_for(pin).verify != "cached":
+            return
+        from safeload.trust.cache import Stamps
+
+        stamps = Stamps.here()
+        self.stamped = stamps is not None and stamps.holds(self.source, _digests(pin))
+
+    def _still_stamped(self) -> bool:
+        """All that the stamp does not stand for is compared; then the file must not have changed while it was read."""
+        from safeload.lockfile import require_match
+        from safeload.trust.cache import unchanged
+
+        pin = self.target.pin
+        if pin is None or not unchanged(self.source):
+            return False
+        require_match(
+            pin, size=self.source.size, sha256=pin.file.sha256, format=self.report.format, globals=self.report.globals,
+            where=self.source.name,
+        )  # fmt: skip
+        self.pin, self.matched = pin, True
+        self.report = replace(self.report, sha256=pin.file.sha256, sha256_tree=pin.file.sha256_tree)
+        return True
 
     def grants(self) -> frozenset[str]:
         """Globals that may be built from the installed packages: by policy, by the pin of these bytes, by torch's own list."""
@@ -342,6 +384,8 @@ def _load(source: Source, context: Context, target: Target, arguments: Arguments
             gate.match()
             gate.decide()
 
+        gate.recall()
+
         def before_build() -> None:
             gate.match()
             gate.decide()
@@ -355,7 +399,8 @@ def _load(source: Source, context: Context, target: Target, arguments: Arguments
                 unknown=unknown,
                 grants=gate.grants if granted else (),
                 before_build=before_build if gate.needs_digest else _nothing,
-                leaf=_leaf_bytes() if gate.by_tree else None,
+                leaf=_leaf_bytes() if gate.by_tree and not gate.stamped else None,
+                check_crc=not (gate.by_tree or gate.stamped),
             )
         except SafeloadError as error:
             raise error.at(source.name) from error.__cause__

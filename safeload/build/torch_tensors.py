@@ -54,6 +54,7 @@ def build_torch(
     before_build: Callable[[], None] | None = None,
     limits: Limits | None = None,
     leaf: int | None = None,
+    check_crc: bool = True,
     described: Described | None = None,
 ) -> Any:
     """Build what a file holds: read every storage, let the caller verify, then make objects.
@@ -67,8 +68,8 @@ def build_torch(
         grants: Globals that policy allows, by name; called after `before_build` when it is callable.
         before_build: Called when all bytes are in memory and before anything is made of them: compare digests here.
         limits: Bounds.
-        leaf: Bytes of a leaf, when `before_build` compares a tree digest: its leaves are hashed while storages are read, and
-            CRCs, which then say nothing more, are not looked at.
+        leaf: Bytes of a leaf, when `before_build` compares a tree digest: its leaves are hashed while storages are read.
+        check_crc: False when `before_build` compares a digest with a pin: then CRCs say nothing more.
         described: For a table of tensors that also says which object they belong to: how that is built.
 
     Returns:
@@ -91,7 +92,9 @@ def build_torch(
         held = source if described is None else described.source
         if held is not source:  # storages that must be put together are neither mapped nor leaves of the file
             mapped, leaf = False, None
-        bank = read_storages(held, specs, map_location=map_location, mapped=mapped, limits=limits, check_crc=leaf is None, leaf=leaf)
+        bank = read_storages(
+            held, specs, map_location=map_location, mapped=mapped, limits=limits, check_crc=check_crc or held is not source, leaf=leaf
+        )
         if before_build is not None:
             before_build()
         with bank.placement.announced():
