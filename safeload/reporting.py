@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 
-from safeload.errors import SafeloadError
+from safeload.errors import ArgumentError, SafeloadError
 from safeload.findings import Finding, Level, Report, Stream
 from safeload.formats import Contents, StreamPart, diagnose, read
 from safeload.rules import RULES
@@ -23,12 +23,17 @@ def examine(source: Source, reading: Reading | None = None, *, values: bool = Tr
         reading: How.
         values: Also look at values (sizes, bounds), by a build that makes none. A load leaves it out: it builds for real.
 
+    Raises:
+        ArgumentError: the caller's object reads text, or more than it was asked for.
+
     Returns:
         What the reader found (None when no reader claims the file), and the report without a decision.
     """
     reading = reading or Reading()
     try:
         contents = read(source, reading)
+    except ArgumentError:  # the caller's object is no binary file; nothing was said about content
+        raise
     except SafeloadError as error:
         return None, Report(path=source.name, format="unknown", size=source.size, error=str(error))
     if contents is None:

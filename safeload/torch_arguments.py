@@ -69,8 +69,8 @@ class Arguments:
 
 def _environment() -> None:
     """torch's two variables contradict each other; either alone changes nothing, because no code runs in any mode."""
-    on = [name for name in ("TORCH_FORCE_WEIGHTS_ONLY_LOAD", "TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD") if os.environ.get(name, "").lower() in _TRUE]
-    if len(on) == 2:
+    names = ("TORCH_FORCE_WEIGHTS_ONLY_LOAD", "TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD")
+    if all(os.environ.get(name, "").lower() in _TRUE for name in names):
         raise PickleModuleError(
             "Only one of `TORCH_FORCE_WEIGHTS_ONLY_LOAD` or `TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD` should be set, but both were set."
         )
@@ -82,7 +82,7 @@ def _encoding(rest: Mapping[str, Any]) -> str:
         if name not in known:
             raise ArgumentError(f"Unpickler.__init__() got an unexpected keyword argument '{escape(name, 80)}'")
     if rest.get("errors", "strict") != "strict" or rest.get("buffers") is not None or not rest.get("fix_imports", True):
-        raise UsageError("errors, buffers and fix_imports are understood in their default form only")
+        raise ArgumentError("errors, buffers and fix_imports are understood in their default form only")
     encoding = rest.get("encoding", "utf-8")
     if type(encoding) is not str:
         raise ArgumentError(f"encoding is a {type(encoding).__name__}, not a string")
