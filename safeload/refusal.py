@@ -18,6 +18,7 @@ from safeload.source import Source
 __all__ = ["refusal"]
 
 _DANGEROUS: Final = frozenset({"SL101", "SL102", "SL106", "SL107", "SL108"})
+_BLOCKED: Final = ("sys", "os", "posix", "nt")
 _MOST_NAMES: Final = 20
 _COLUMN: Final = 24
 
@@ -64,7 +65,21 @@ def _hint(source: Source, report: Report, findings: tuple[Finding, ...], refused
     lines += _ways(source, report)
     if not dangerous and all(found.rule == "SL103" for found in blockers):
         lines += _grants(source, refused)
-    return lines
+    return [*lines, *_torchs_words(refused)]
+
+
+def _torchs_words(refused: tuple[str, ...]) -> list[str]:
+    """What `torch.load` says of the first refused global: programs and people search for that text."""
+    if not refused:
+        return []
+    name = escape(refused[0])
+    module, short = name.rpartition(".")[0], name.removeprefix("builtins.")
+    if module in _BLOCKED:
+        return [_way("in torch's words", f"unsupported GLOBAL {name} whose module {module} is blocked")]
+    words = f"Unsupported global: GLOBAL {short} was not an allowed global by default"
+    if denied_reason(refused[0]) is None:
+        words += f"; use `torch.serialization.add_safe_globals([{short}])` or the policy to allowlist it"
+    return [_way("in torch's words", words)]
 
 
 def _ways(source: Source, report: Report) -> list[str]:
