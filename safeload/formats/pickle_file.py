@@ -8,16 +8,16 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Final
 
-from safeload.errors import LimitError
 from safeload.formats.base import Contents, StreamPart
-from safeload.formats.streams import looks_like_pickle
-from safeload.source import Reading, Source
+from safeload.formats.streams import looks_like_pickle, probe
+from safeload.source import Limits, Reading, Source
 from safeload.walk import Walk, finding, walk
 
 __all__ = ["PickleFile"]
 
 
 _PROBE: Final = 1 << 20
+_KEPT: Final = 1_000
 
 
 class PickleFile:
@@ -27,7 +27,10 @@ class PickleFile:
 
     def claims(self, source: Source) -> bool:
         """By the walk itself: see `looks_like_pickle`."""
-        return source.size > 1 and looks_like_pickle(source.view(0, min(source.size, _PROBE)), source.size)
+        size = min(source.size, _PROBE)
+        while (found := probe(source.view(0, size), source.size)) is None and size < Limits().stream_bytes:
+            size = min(source.size, 16 * size)
+        return bool(found)
 
     def read(self, source: Source, reading: Reading) -> Contents:
         """Walk every stream of the file."""
@@ -35,24 +38,36 @@ class PickleFile:
         if source.size > reading.limits.stream_bytes:
             contents.error = f"a stream of {source.size} bytes; at most {reading.limits.stream_bytes} are read"
             return contents
-        data = source.view(0, source.size)
-        at: int | None = 0
-        while at is not None and at < len(data):
-            if len(contents.parts) >= reading.limits.streams:
-                raise LimitError(f"more than {reading.limits.streams} streams", where=source.name)
-            if contents.parts and not looks_like_pickle(data[at:]):
-                contents.findings.append(finding("SL126", f"{len(data) - at} bytes follow the last stream", offset=at))
-                break
-            walked = self.walk(data, at, reading)
-            contents.parts.append(StreamPart(member=None, offset=at, data=data, walk=walked, main=at == 0))
-            at = walked.end
-        if len(contents.parts) > 1:
-            text = f"{len(contents.parts)} pickle streams follow one another; a load reads the first"
+        count = self._streams(source.view(0, source.size), reading, contents)
+        if count > 1:
+            text = f"{count} pickle streams follow one another; a load reads the first"
             contents.findings.append(replace(finding("SL128", text), offset=contents.parts[1].offset))
         first = contents.parts[0].walk
         contents.end = first.end
         contents.error = f"the stream breaks: {first.error}" if first.error else None
         return contents
+
+    def _streams(self, data: memoryview, reading: Reading, contents: Contents) -> int:
+        """Walk every stream; returns how many there are."""
+        at: int | None = 0
+        known: set[str] = set()
+        count = 0
+        while at is not None and at < len(data):
+            if count >= reading.limits.streams:
+                message = f"more than {reading.limits.streams} streams; the rest was not looked at"
+                contents.findings.append(finding("SL126", message, offset=at))
+                break
+            if count and not looks_like_pickle(data[at:]):
+                contents.findings.append(finding("SL126", f"{len(data) - at} bytes follow the last stream", offset=at))
+                break
+            walked = self.walk(data, at, reading)
+            # A million records of the same kind say nothing that the first thousand did not, and each walk takes memory.
+            if count < _KEPT or walked.error or not known.issuperset(walked.globals):
+                contents.parts.append(StreamPart(member=None, offset=at, data=data, walk=walked, main=at == 0))
+                known.update(walked.globals)
+            count += 1
+            at = walked.end
+        return count
 
     def walk(self, data: memoryview, at: int, reading: Reading) -> Walk:
         """Walk one stream."""

@@ -10,7 +10,7 @@ from safeload.source import Limits, Reading, Source
 from safeload.walk import Walk, finding, walk
 from safeload.walk.opcodes import OPCODES
 
-__all__ = ["looks_like_pickle", "walk_behind", "walk_growing"]
+__all__ = ["looks_like_pickle", "probe", "walk_behind", "walk_growing"]
 
 _MANY: Final = 1_000
 _PROBE: Final = Limits(opcodes=100_000, calls=10_000)
@@ -29,6 +29,11 @@ def looks_like_pickle(data: memoryview, size: int | None = None) -> bool:
     A stream with a PROTO header is one, even when it breaks later: what comes before the break has been run by then.
     Without the header it is one when it reaches STOP, or calls something before it breaks.
     """
+    return probe(data, len(data) if size is None else size) or False
+
+
+def probe(data: memoryview, total: int) -> bool | None:
+    """Like `looks_like_pickle`, and None when only more of the `total` bytes can tell."""
     if len(data) < 2:
         return False
     if data[0] == 0x80:
@@ -36,13 +41,23 @@ def looks_like_pickle(data: memoryview, size: int | None = None) -> bool:
     if data[0] not in _FIRST:
         return False
     seen = walk(data, limits=_PROBE)
-    total = len(data) if size is None else size
     if seen.end is None:
+        if seen.truncated and len(data) < total and _fits(data, seen.error_offset, total):
+            return None
         goes_on = seen.walker.opcodes > _PROBE.opcodes or (seen.truncated and len(data) < total and seen.walker.opcodes > _MANY)
         # Naming a dangerous global imports it, even where the stream breaks right behind.
         return seen.has_calls or goes_on or any(found.rule in ("SL101", "SL102") for found in seen.findings)
     # A few bytes of text can reach STOP by chance ("N."): a stream that says nothing must at least fill the data.
     return bool(seen.globals) or seen.end == total
+
+
+def _fits(data: memoryview, at: int, total: int) -> bool:
+    """Whether the operand of the opcode at `at`, which the end of the data cuts off, ends within the file."""
+    form = OPCODES[data[at]][2] if at < len(data) and data[at] in OPCODES else ""
+    if not form.startswith("bytes"):
+        return True
+    width = int(form[5:])
+    return at + 1 + width + int.from_bytes(data[at + 1 : at + 1 + width], "little") <= total
 
 
 def walk_growing(

@@ -186,8 +186,8 @@ def walk(
 
     found.findings = findings_of(walker)
     if error is not None:
-        level = RULES["SL129"].level
-        found.findings.append(Finding(rule="SL129", level=level, message=f"the stream breaks: {error}", offset=at))
+        rule = "SL127" if "stand for more values" in error else "SL129"
+        found.findings.append(Finding(rule=rule, level=RULES[rule].level, message=f"the stream breaks: {error}", offset=at))
     return found
 
 

@@ -121,6 +121,7 @@ class _Table:
     vendored: frozenset[str]
 
 
+@functools.lru_cache(maxsize=1024)  # many streams of one file name the same
 def know(module: str, attribute: str) -> Knowledge:
     """Say what the global `module.attribute` is known to do, with Python 2 names translated as `pickle` translates them.
 
@@ -153,6 +154,7 @@ def display(module: str, attribute: str) -> str:
     return escape(f"{module}.{attribute}")
 
 
+@functools.lru_cache(maxsize=1024)
 def deceptive(module: str, attribute: str) -> str | None:
     """Say why a name is not what it seems, or None.
 

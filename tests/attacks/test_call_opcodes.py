@@ -44,7 +44,9 @@ CHANGES = {
     "BUILD on a function": (forge.stream(SYSTEM, forge.EMPTY_DICT, forge.BUILD), "SL101", Level.ERROR),
     "BUILD on a modelled class": (forge.stream(forge.GLOBAL("torch", "Size"), forge.EMPTY_DICT, forge.BUILD), "SL105", Level.WARNING),
     "BUILD with slots": (
-        forge.stream(forge.GLOBAL("torch", "Size"), forge.NONE, forge.EMPTY_DICT, forge.TUPLE2, forge.BUILD), "SL105", Level.WARNING,
+        forge.stream(forge.GLOBAL("torch", "Size"), forge.NONE, forge.EMPTY_DICT, forge.TUPLE2, forge.BUILD),
+        "SL105",
+        Level.WARNING,
     ),
     "BUILD on a dict": (forge.stream(forge.EMPTY_DICT, forge.EMPTY_DICT, forge.BUILD), "SL105", Level.WARNING),
     "APPEND on a function": (forge.stream(SYSTEM, TRUE, forge.APPEND), "SL102", Level.ERROR),
@@ -53,16 +55,20 @@ CHANGES = {
     "ADDITEMS on a list": (forge.stream(forge.EMPTY_LIST, forge.MARK, TRUE, forge.ADDITEMS), "SL105", Level.WARNING),
     "SETITEM on a list": (forge.stream(forge.EMPTY_LIST, forge.INT(0), TRUE, forge.SETITEM), "SL105", Level.WARNING),
     "SETITEMS on a module's dictionary": (
-        forge.stream(forge.GLOBAL("os", "environ"), forge.MARK, TRUE, TRUE, forge.SETITEMS), "SL102", Level.ERROR,
+        forge.stream(forge.GLOBAL("os", "environ"), forge.MARK, TRUE, TRUE, forge.SETITEMS),
+        "SL102",
+        Level.ERROR,
     ),
     "SETITEM into sys.modules": (forge.stream(forge.GLOBAL("sys", "modules"), TRUE, TRUE, forge.SETITEM), "SL102", Level.ERROR),
     "NEWOBJ_EX of a modelled class": (
-        forge.stream(forge.GLOBAL("collections", "OrderedDict"), forge.EMPTY_TUPLE, forge.EMPTY_DICT, forge.NEWOBJ_EX), "SL104", Level.WARNING,
+        forge.stream(forge.GLOBAL("collections", "OrderedDict"), forge.EMPTY_TUPLE, forge.EMPTY_DICT, forge.NEWOBJ_EX),
+        "SL104",
+        Level.WARNING,
     ),
     "calling a text": (forge.stream(TRUE, forge.EMPTY_TUPLE, forge.REDUCE), "SL110", Level.WARNING),
     "a persistent id in a plain pickle": (forge.stream(TRUE, forge.BINPERSID), "SL109", Level.WARNING),
     "a persistent id as text": (forge.LINE("PERSID", b"cos"), "SL109", Level.WARNING),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize(("change", "rule", "level"), CHANGES.values(), ids=CHANGES)

@@ -19,16 +19,44 @@ def _long(name: str, index: int) -> bytes:
 # What leaves the texts "os" and "system" on the stack, one above the other.
 OPERANDS = {
     "through the memo by PUT and GET in text": forge.stream(
-        OS, forge.LINE("PUT", b"2"), forge.POP, SYSTEM, forge.LINE("PUT", b"3"), forge.POP, forge.TEXT("torch"), forge.LINE("PUT", b"0"),
-        forge.POP, forge.TEXT("LongStorage"), forge.LINE("PUT", b"1"), forge.POP, forge.LINE("GET", b"2"), forge.LINE("GET", b"3"),
+        OS,
+        forge.LINE("PUT", b"2"),
+        forge.POP,
+        SYSTEM,
+        forge.LINE("PUT", b"3"),
+        forge.POP,
+        forge.TEXT("torch"),
+        forge.LINE("PUT", b"0"),
+        forge.POP,
+        forge.TEXT("LongStorage"),
+        forge.LINE("PUT", b"1"),
+        forge.POP,
+        forge.LINE("GET", b"2"),
+        forge.LINE("GET", b"3"),
     ),
     "through the memo by BINPUT": forge.stream(OS, forge.PUT(7), forge.POP, SYSTEM, forge.PUT(9), forge.POP, forge.GET(7), forge.GET(9)),
     "through the memo by LONG_BINPUT": forge.stream(
-        OS, _long("LONG_BINPUT", 70_000), forge.POP, SYSTEM, _long("LONG_BINPUT", 1 << 20), forge.POP, _long("LONG_BINGET", 70_000),
+        OS,
+        _long("LONG_BINPUT", 70_000),
+        forge.POP,
+        SYSTEM,
+        _long("LONG_BINPUT", 1 << 20),
+        forge.POP,
+        _long("LONG_BINGET", 70_000),
         _long("LONG_BINGET", 1 << 20),
     ),
     "by MEMOIZE behind a PUT that moves its index": forge.stream(
-        forge.TEXT("torch"), forge.PUT(1), forge.POP, OS, forge.MEMOIZE, forge.POP, SYSTEM, forge.PUT(5), forge.POP, forge.GET(1), forge.GET(5),
+        forge.TEXT("torch"),
+        forge.PUT(1),
+        forge.POP,
+        OS,
+        forge.MEMOIZE,
+        forge.POP,
+        SYSTEM,
+        forge.PUT(5),
+        forge.POP,
+        forge.GET(1),
+        forge.GET(5),
     ),
     "in a memo entry that was written again": forge.stream(
         forge.TEXT("torch"), forge.PUT(0), forge.POP, OS, forge.PUT(0), forge.POP, forge.GET(0), SYSTEM
@@ -43,8 +71,10 @@ OPERANDS = {
     "as counted strings of Python 2": forge.stream(forge.STRING2(b"os"), forge.RAW("BINSTRING", b"\6\0\0\0system")),
     "as UNICODE with escapes": forge.stream(forge.LINE("UNICODE", b"\\u006fs"), forge.LINE("UNICODE", b"sys\\U00000074em")),
     "as BINUNICODE": forge.stream(forge.RAW("BINUNICODE", b"\2\0\0\0os"), forge.RAW("BINUNICODE", b"\6\0\0\0system")),
-    "as BINUNICODE8": forge.stream(forge.RAW("BINUNICODE8", b"\2" + bytes(7) + b"os"), forge.RAW("BINUNICODE8", b"\6" + bytes(7) + b"system")),
-}  # fmt: skip
+    "as BINUNICODE8": forge.stream(
+        forge.RAW("BINUNICODE8", b"\2" + bytes(7) + b"os"), forge.RAW("BINUNICODE8", b"\6" + bytes(7) + b"system")
+    ),
+}
 
 
 @pytest.mark.parametrize("operands", OPERANDS.values(), ids=OPERANDS)
@@ -126,7 +156,7 @@ SPELLINGS = [
     ("copy_reg", "add_extension", None),
     ("nt", "system", None),
     ("posix", "popen", None),
-]  # fmt: skip
+]
 
 
 @pytest.mark.parametrize(("module", "attribute", "rule"), SPELLINGS)
