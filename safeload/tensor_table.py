@@ -21,7 +21,8 @@ __all__ = ["IsTensor", "children", "find_state_dict", "flatten", "is_spec", "mod
 
 IsTensor = Callable[[Any], bool]
 _MODULE_KEYS: Final = ("_parameters", "_buffers", "_modules")
-_MOST_STEPS: Final = 20_000_000
+_MOST_STEPS = 1_000_000
+_MOST_TEXT = 1 << 27
 
 # Where trainers put the weights, most telling name first. An EMA copy is the one that is meant for use.
 WRAPPERS: Final = (
@@ -138,14 +139,14 @@ def flatten(value: Any, is_tensor: IsTensor) -> Iterator[tuple[str, Any]]:
     """Yield (dotted name, tensor) for every tensor in `value`; shared tensors under each of their names, as `state_dict()` does.
 
     Raises:
-        LimitError: containers that share containers stand for more names than anything real has.
+        LimitError: containers that share containers stand for more names than anything real has, or for endless ones.
     """
     if is_tensor(value):
         yield "", value
         return
     parts_of = _holders(value, is_tensor)
     on_path: set[int] = set()
-    steps = 0
+    steps = text = 0
     todo: list[tuple[str, Any, bool]] = [("", value, False)] if id(value) in parts_of else []
     while todo:
         steps += 1
@@ -159,6 +160,10 @@ def flatten(value: Any, is_tensor: IsTensor) -> Iterator[tuple[str, Any]]:
         elif id(node) not in on_path:
             on_path.add(id(node))
             todo.append((name, node, True))
+            # Long keys that are shared cost a file next to nothing, and names made of them everything.
+            text += sum(len(name) + len(key) for key, _ in parts_of[id(node)])
+            if text > _MOST_TEXT:
+                raise LimitError(f"the names of the tensors have more than {_MOST_TEXT} characters").under("SL127")
             todo.extend((f"{name}.{key}" if name else key, item, False) for key, item in reversed(parts_of[id(node)]))
 
 

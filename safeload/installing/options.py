@@ -49,6 +49,8 @@ class Options:
             raise UsageError(f"unknown is {escape(repr(unknown), 80)}", hint="it may be 'refuse' or 'inert'")
         if guard not in GUARDS:
             raise UsageError(f"guard is {escape(repr(guard), 80)}", hint="it may be 'report', 'enforce' or None")
+        if lock is None and "SAFELOAD_LOCK" in os.environ:
+            lock = os.environ["SAFELOAD_LOCK"] or False  # a relative path means the directory of this moment
         options = cls(policy=_absolute(policy), lock=_absolute(lock), unknown=unknown, guard=guard)
         options.context()
         return options

@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 
 import safeload
-from safeload.errors import UsageError
+from safeload.errors import LimitError, UsageError
+from safeload.tensor_table import flatten
 from tests.watch import nothing_runs
 
 torch = pytest.importorskip("torch")
@@ -258,3 +259,14 @@ def test_lists_that_double_are_no_way_to_hang() -> None:
     for _ in range(30):
         value = [value, value]
     assert list(read({"deep": value, "w": torch.ones(1)})) == ["w"]
+
+
+@pytest.mark.parametrize("key", ["k", "k" * 1_000_000])
+def test_names_without_end_are_refused(key: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A few shared containers stand for a billion tensors; a shared key of a megabyte makes names of gigabytes."""
+    monkeypatch.setattr("safeload.tensor_table._MOST_STEPS", 20_000)
+    value: Any = {key: torch.ones(1)}
+    for _ in range(30 if len(key) == 1 else 300):
+        value = {key: value, "l": value} if len(key) == 1 else {key: value, "w": torch.ones(1)}
+    with pytest.raises(LimitError):
+        dict(flatten(value, lambda item: isinstance(item, torch.Tensor)))
