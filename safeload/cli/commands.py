@@ -11,7 +11,9 @@ from safeload import __version__
 
 __all__ = ["COMMANDS", "safeload"]
 
-COMMANDS: Final[tuple[str, ...]] = ("scan", "lock", "verify", "convert", "inspect", "explain", "load", "run", "trace", "export", "demo")
+COMMANDS: Final[tuple[str, ...]] = (
+    "scan", "lock", "verify", "sign", "trust", "convert", "inspect", "explain", "load", "run", "trace", "export", "demo",
+)  # fmt: skip
 """In the order of the help; `NAME` is `command` in `safeload.cli.NAME_command`."""
 
 SETTINGS: Final = {"help_option_names": ["-h", "--help"], "max_content_width": 100}

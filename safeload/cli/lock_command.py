@@ -28,6 +28,8 @@ STATUS = {Outcome.ALLOWED: 0, Outcome.REFUSED: 1, Outcome.ERROR: 2}
     "--allow-global", "grants", multiple=True, metavar="NAME", help="Grant a global to the bytes that are pinned now. May be repeated."
 )  # fmt: skip
 @click.option("--prune", is_flag=True, help="Drop the pins of files that are no longer there.")
+@click.option("--require", multiple=True, metavar="SIGNER", help="This signer must have signed these models from now on. May be repeated.")
+@click.option("--accept-signer-change", is_flag=True, help="Pin although a signer changed or vanished.")
 @force_option("Pin files that would be refused, and overwrite the file that --output names.")
 @format_option("text", "json")
 @output_option
@@ -35,13 +37,17 @@ STATUS = {Outcome.ALLOWED: 0, Outcome.REFUSED: 1, Outcome.ERROR: 2}
 @policy_option
 @lock_option
 def command(
-    paths: tuple[str, ...], check: bool, name: str | None, complete: bool, grants: tuple[str, ...], prune: bool, force: bool,
+    paths: tuple[str, ...], check: bool, name: str | None, complete: bool, grants: tuple[str, ...], prune: bool, require: tuple[str, ...],
+    accept_signer_change: bool, force: bool,
     kind: str, output: Path | None, quiet: bool, policy: str | None, lock: str | None,
 ) -> int:  # fmt: skip
     """Pin files: add them to the lockfile in force, or renew their pins.
 
     Without a path every pin is renewed. Without a lockfile in force, ./safeload.lock is created. A directory becomes one
     model. A file that would be refused is not pinned, unless --allow-global grants what it needs.
+
+    Signatures that lie beside the files are verified and recorded. A signer whom the lockfile does not know is written down
+    as found, and shown as "first use": compare it with what the publisher says. A signer that changed or vanished is refused.
 
     Exit status: 0 all pinned (with --check: nothing differs), 1 a file was refused, is missing, or differs, 2 a file
     could not be analysed.
@@ -50,7 +56,7 @@ def command(
     with Progress("hashing", bytes_of(paths, lock), unit="bytes", quiet=quiet) as progress:
         result = lock_files(
             *paths, lock=lock, check=check, policy=policy, name=name, complete=complete, force=force, allow_globals=grants,
-            prune=prune, progress=progress.hashed,
+            prune=prune, require=require, accept_signer_change=accept_signer_change, progress=progress.hashed,
         )  # fmt: skip
     emit(lock_json(result) if kind == "json" else lock_lines(result, verbose=bool(paths) and not check), output, force=force)
     summary(lock_summary(result), quiet=quiet)

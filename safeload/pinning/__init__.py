@@ -7,6 +7,8 @@ that was meant. To pin it all the same, grant its globals to its bytes (`allow_g
 
 from safeload.pinning.locking import LockEntry, LockResult, lock
 from safeload.pinning.looking import Progress
+from safeload.pinning.signed import SignatureEntry
+from safeload.pinning.signers import SignerEntry
 from safeload.pinning.verifying import VerifyEntry, VerifyResult, verify
 
-__all__ = ["LockEntry", "LockResult", "Progress", "VerifyEntry", "VerifyResult", "lock", "verify"]
+__all__ = ["LockEntry", "LockResult", "Progress", "SignatureEntry", "SignerEntry", "VerifyEntry", "VerifyResult", "lock", "verify"]

@@ -14,7 +14,9 @@ from safeload.errors import ArgumentError, PolicyError, UsageError
 from safeload.findings import Finding, Level, Outcome, Report, escape
 from safeload.lockfile import LOCK_NAME, LockedFile, Lockfile, Model, find, locate, lock_relative, own_names, read, update
 from safeload.pinning.looking import Progress, Seen, look
-from safeload.policy import Policy, decide, denied_reason
+from safeload.pinning.signers import SignerEntry, renew_signers
+from safeload.policy import Policy, SignerRule, decide, denied_reason
+from safeload.signatures import read_lock
 from safeload.trust.digest import Digest
 
 __all__ = ["LockEntry", "LockResult", "lock"]
@@ -55,11 +57,13 @@ class LockResult:
         lockfile: Where the lock lies, absolute.
         entries: By path.
         check: Whether nothing was to be written.
+        signers: What became of signatures and signers.
     """
 
     lockfile: Path
     entries: tuple[LockEntry, ...]
     check: bool = False
+    signers: tuple[SignerEntry, ...] = ()
 
     @property
     def differs(self) -> tuple[LockEntry, ...]:
@@ -72,6 +76,9 @@ class LockResult:
         actions = {entry.action for entry in self.entries}
         if "error" in actions:
             return Outcome.ERROR
+        signers = {entry.action for entry in self.signers}
+        if "vanished" in signers or (self.check and signers - {"kept", "not verified"}):
+            return Outcome.REFUSED
         if actions & {"refused", "missing"} or (self.check and self.differs):
             return Outcome.REFUSED
         return Outcome.ALLOWED
@@ -115,6 +122,8 @@ def lock(
     force: bool = False,
     allow_globals: Sequence[str] = (),
     prune: bool = False,
+    require: Sequence[str] = (),
+    accept_signer_change: bool = False,
     progress: Progress | None = None,
 ) -> LockResult:
     """Pin files: add them to the lockfile in force, or renew their pins.
@@ -129,6 +138,8 @@ def lock(
         force: Pin what would be refused, and what no reader claims.
         allow_globals: Granted to the bytes of the files that name them, and to no others.
         prune: Drop pins of files that are no longer there.
+        require: Names of signers who must all have signed these models from now on.
+        accept_signer_change: A signer that changed or vanished is no reason to refuse.
         progress: Told about every chunk that was hashed.
 
     Returns:
@@ -144,22 +155,28 @@ def lock(
             raise PolicyError(f"'{escape(granted, 100)}' can never be granted: {reason}")
     where = _lock_to_write(lock, exists=not paths)
     held = Context.of(policy, False).policy
-    old = read(where) if os.path.lexists(where) else Lockfile()
+    old = Lockfile()
+    if os.path.lexists(where):
+        # Whoever signs the new lock vouches for what is taken over from the old one.
+        old = read(where) if accept_signer_change else read_lock(where, held)
     plan = _plan(paths, where, old, name=name, complete=complete)
     seen = {wish.relative: look(wish.path, wish.relative, progress) for wish in plan.wishes if wish.problem is None}
-    request = _Request(plan=plan, seen=seen, policy=held, force=force, granted=frozenset(allow_globals), prune=prune)
-    _, entries = request.apply(old)
+    request = _Request(
+        plan=plan, seen=seen, policy=held, force=force, granted=frozenset(allow_globals), prune=prune, where=where,
+        require=tuple(require), accept=accept_signer_change,
+    )  # fmt: skip
+    _, entries, signers = request.apply(old)
     if check:
-        return LockResult(lockfile=where, entries=entries, check=True)
+        return LockResult(lockfile=where, entries=entries, check=True, signers=signers)
 
     def change(now: Lockfile) -> Lockfile:
-        nonlocal entries
-        new, entries = request.apply(now)
+        nonlocal entries, signers
+        new, entries, signers = request.apply(now)
         return new
 
     if os.path.lexists(where) or any(entry.after is not None for entry in entries):
         update(where, change)
-    return LockResult(lockfile=where, entries=entries)
+    return LockResult(lockfile=where, entries=entries, signers=signers)
 
 
 def _lock_to_write(argument: str | os.PathLike[str] | None, *, exists: bool) -> Path:
@@ -245,9 +262,12 @@ class _Request:
     force: bool
     granted: frozenset[str]
     prune: bool
+    where: Path
+    require: tuple[str, ...]
+    accept: bool
 
-    def apply(self, now: Lockfile) -> tuple[Lockfile, tuple[LockEntry, ...]]:
-        """Return the new lock, and what became of every file."""
+    def apply(self, now: Lockfile) -> tuple[Lockfile, tuple[LockEntry, ...], tuple[SignerEntry, ...]]:
+        """Return the new lock, what became of every file, and of every signer."""
         names = _Names(now)
         entries = []
         for wish in self.plan.wishes:
@@ -262,7 +282,45 @@ class _Request:
             made = new.model(name)
             if made is not None and not made.complete:
                 new = new.with_model(replace(made, complete=True))
-        return replace(new, created_by=_created_by()) if new != now else now, tuple(sorted(entries, key=lambda entry: entry.path))
+        new, entries, signers = self._with_signers(now, new, entries)
+        if new != now:
+            new = replace(new, created_by=_created_by())
+        return new, tuple(sorted(entries, key=lambda entry: entry.path)), signers
+
+    def _with_signers(
+        self, now: Lockfile, new: Lockfile, entries: list[LockEntry]
+    ) -> tuple[Lockfile, list[LockEntry], tuple[SignerEntry, ...]]:
+        """Record signatures; a model whose signer changed or vanished stays as it was, all of it."""
+        touched = {entry.model for entry in entries if entry.after is not None}
+        new, signers, refused = renew_signers(now, new, self.where, touched, self.policy, accept=self.accept)
+        for name in sorted(touched - refused):
+            model = new.model(name)
+            if self.require and model is not None:
+                self._check_required(new, model, signers)
+                new = new.with_model(replace(model, require=SignerRule(all=self.require)))
+        for name in refused:
+            before = now.model(name)
+            if before is not None:
+                new = new.with_model(before)
+        why = "its signer changed or vanished: see below; --accept-signer-change accepts that"
+        kept = [
+            replace(entry, action="refused", after=entry.before, reasons=(why,)) if entry.model in refused else entry for entry in entries
+        ]
+        return new, kept, signers
+
+    def _check_required(self, new: Lockfile, model: Model, signers: tuple[SignerEntry, ...]) -> None:
+        signed = {ref.signer for ref in model.signatures}
+        missing = [name for name in self.require if name not in signed]
+        if missing:
+            raise UsageError(
+                f"'{escape(model.name)}' has no verified signature of {', '.join(map(escape, missing))}",
+                hint="\n  ".join(
+                    [
+                        f"signers in the lockfile: {', '.join(escape(signer.name) for signer in new.signers) or 'none'}",
+                        *(f"{escape(entry.bundle)}: {reason}" for entry in signers if not entry.signer for reason in entry.reasons[:3]),
+                    ]
+                ),
+            )
 
     def _entry(self, wish: _Wish, model: str, before: LockedFile | None) -> LockEntry:
         seen = self.seen.get(wish.relative)

@@ -8,14 +8,17 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
+from safeload.context import Context
 from safeload.errors import ArgumentError, LockfileError, SafeloadError, UsageError
 from safeload.findings import Finding, Outcome, escape
-from safeload.lockfile import Lockfile, Model, Pin, compare, complete_check, find, locate, lock_relative, read
+from safeload.lockfile import Lockfile, Model, Pin, compare, complete_check, find, locate, lock_relative
 from safeload.pinning.looking import Progress, digests
+from safeload.pinning.signed import SignatureEntry, SigningCheck
+from safeload.signatures import read_lock
 from safeload.source import Source
 from safeload.trust.digest import Digest
 
-__all__ = ["VerifyEntry", "VerifyResult", "verify"]
+__all__ = ["SignatureEntry", "VerifyEntry", "VerifyResult", "verify"]
 
 Status = Literal["matches", "differs", "missing", "unlocked", "error"]
 
@@ -50,18 +53,20 @@ class VerifyResult:
     Attributes:
         lockfile: Where the lock lies, absolute.
         entries: By path.
+        signatures: What came of every stored signature of the models that were compared, for each file that it is about.
     """
 
     lockfile: Path
     entries: tuple[VerifyEntry, ...]
+    signatures: tuple[SignatureEntry, ...] = ()
 
     @property
     def outcome(self) -> Outcome:
         """Allowed when everything matches, refused when something differs, error when something could not be read."""
-        states = {entry.status for entry in self.entries}
+        states: set[str] = {entry.status for entry in self.entries} | {entry.status for entry in self.signatures}
         if "error" in states:
             return Outcome.ERROR
-        return Outcome.ALLOWED if states <= {"matches"} else Outcome.REFUSED
+        return Outcome.ALLOWED if states <= {"matches", "verified"} else Outcome.REFUSED
 
     def __bool__(self) -> bool:
         """Whether everything matches."""
@@ -81,12 +86,15 @@ class _Held:
     size: int | None = None
 
 
-def verify(*paths: str | os.PathLike[str], lock: str | os.PathLike[str] | None = None, progress: Progress | None = None) -> VerifyResult:
-    """Compare files with their pins; nothing is analysed, loaded or written.
+def verify(
+    *paths: str | os.PathLike[str], lock: str | os.PathLike[str] | None = None, policy: Any = None, progress: Progress | None = None
+) -> VerifyResult:
+    """Compare files with their pins, and check the signatures that the lock stores; nothing is analysed, loaded or written.
 
     Args:
         *paths: Files, directories, or names of models; none: everything that the lock pins.
         lock: The lockfile; None: the one in force.
+        policy: As for `safeload.load`; it says who must have signed, the lockfile itself among what is signed.
         progress: Told about every chunk that was hashed.
 
     Returns:
@@ -99,14 +107,16 @@ def verify(*paths: str | os.PathLike[str], lock: str | os.PathLike[str] | None =
     where = find(argument=lock)
     if where is None:
         raise LockfileError("no lockfile is in force", hint="run 'safeload lock PATH' to make one")
-    held = read(where)
+    rules = Context.of(policy, False).policy
+    held = read_lock(where, rules)
     everything = _pinned_files(held, where)
     chosen, models, entries = (everything, list(held.models), []) if not paths else _choose(paths, held, where, everything)
-    entries += [_compared(file, where, progress) for file in chosen]
+    signing = SigningCheck(held, where, rules)
+    entries += [_compared(file, where, progress, signing) for file in chosen]
     for model in models:
         if model.complete:
             entries += _extras(model, held, where)
-    return VerifyResult(lockfile=where, entries=tuple(sorted(entries, key=lambda entry: entry.path)))
+    return VerifyResult(lockfile=where, entries=tuple(sorted(entries, key=lambda entry: entry.path)), signatures=signing.entries())
 
 
 def _pinned_files(held: Lockfile, where: Path) -> list[_Held]:
@@ -166,14 +176,16 @@ def _choose(
     return list(chosen.values()), list(models.values()), loose
 
 
-def _compared(file: _Held, where: Path, progress: Progress | None) -> VerifyEntry:
-    """Hash one file and compare."""
+def _compared(file: _Held, where: Path, progress: Progress | None, signing: SigningCheck) -> VerifyEntry:
+    """Hash one file and compare; its signatures are checked while it is open."""
     expected = Digest("sha256", file.sha256)
     entry = VerifyEntry(path=file.path, model=file.model, status="error", expected=str(expected))
     try:
         with Source.open(locate(where, file.path)) as source:
             sha256, tree = digests(source, file.path, progress)
             size = source.size
+            if file.pin is not None:
+                signing.check(file.pin.model, replace(file.pin.file, sha256=sha256, size=size), source)
     except (FileNotFoundError, NotADirectoryError):
         return replace(entry, status="missing", reasons=(f"the {file.role} is not there",))
     except SafeloadError as error:

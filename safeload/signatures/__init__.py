@@ -4,7 +4,7 @@
 that policy wants signed, and `found_beside` looks for signatures to record. The schemes themselves are in `safeload.trust`.
 """
 
-from safeload.signatures.checking import SignatureCheck, check_ref, check_signatures, demanded, require_signers
+from safeload.signatures.checking import SignatureCheck, check_ref, check_signatures, demanded, require_signers, unmet
 from safeload.signatures.lock_signature import check_lock, read_lock
 from safeload.signatures.material import Materials, anchor_of, artifact_of
 from safeload.signatures.searching import Candidate, found_beside, named_signers
@@ -23,4 +23,5 @@ __all__ = [
     "named_signers",
     "read_lock",
     "require_signers",
+    "unmet",
 ]

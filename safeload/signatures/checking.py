@@ -20,7 +20,7 @@ from safeload.trust.schemes import verify
 if TYPE_CHECKING:
     from safeload.lockfile import Pin
 
-__all__ = ["SignatureCheck", "check_ref", "check_signatures", "demanded", "require_signers"]
+__all__ = ["SignatureCheck", "check_ref", "check_signatures", "demanded", "require_signers", "unmet"]
 
 _SHOWN: Final = 8
 
@@ -78,9 +78,7 @@ def require_signers(
     checks: tuple[SignatureCheck, ...] = ()
     if pin is not None and lock is not None and lock_path is not None:
         checks = check_signatures(lock, lock_path, pin.model, pin.file, policy, source=source)
-    verified = frozenset(check.ref.signer for check in checks if check.verified is not None)
-    missing = signer_reasons(policy, verified, pin.model.require if pin is not None else None)
-    missing += _provenance_reasons(policy, checks)
+    missing = unmet(policy, pin.model if pin is not None else None, checks)
     if not missing:
         return checks
     error = _refusal(source.name, missing, [check for check in checks if check.problem is not None], stored=bool(checks))
@@ -88,6 +86,12 @@ def require_signers(
         warn(str(error))
         return checks
     raise error
+
+
+def unmet(policy: Policy, model: Model | None, checks: Sequence[SignatureCheck]) -> tuple[str, ...]:
+    """Say which demands of lock and policy the checks of one file do not meet; empty when all are met."""
+    verified = frozenset(check.ref.signer for check in checks if check.verified is not None)
+    return signer_reasons(policy, verified, model.require if model is not None else None) + _provenance_reasons(policy, checks)
 
 
 def check_signatures(

@@ -69,10 +69,8 @@ class Materials:
         known = self._held.get((path, sha256))
         if known is not None:
             return known
-        if path.startswith("builtin:"):
-            data = builtin_root(path.removeprefix("builtin:"), sha256)
-        else:
-            data = read_small(self.base / path, what)
+        builtin = path.startswith("builtin:")
+        data = builtin_root(path.removeprefix("builtin:"), sha256) if builtin else read_small(self.base / path, what)
         found = hashlib.sha256(data).hexdigest()
         if found != sha256:
             raise mismatch("pin", f"{what} is not the pinned one: {escape(path)}", f"sha256:{sha256}", f"sha256:{found}")

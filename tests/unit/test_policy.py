@@ -543,7 +543,9 @@ def test_policy_insists_even_when_the_lock_no_longer_does() -> None:
     assert signer_reasons(held, frozenset({"release"})) == ()
     assert signer_reasons(Policy(signature="require"), frozenset()) == ("policy wants a signature, and none was verified",)
     assert signer_reasons(Policy(signature="require"), frozenset(), SignerRule(all=("x",)))
-    assert signer_reasons(Policy(), frozenset(), SignerRule(all=("x",))) == ()
+    assert signer_reasons(Policy(signature="off"), frozenset(), SignerRule(all=("x",))) == ()
+    assert signer_reasons(Policy(), frozenset()) == ()
+    assert signer_reasons(Policy(), frozenset(), SignerRule(all=("x",))), "what the lockfile requires counts without a policy"
 
 
 # ---- snippets

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final
 
 from safeload.cli.output import as_json
+from safeload.cli.render.signatures import signature_json, signer_json
 from safeload.cli.scanning import Scanned, ScanResult
 from safeload.findings import Finding, Outcome, escape
 from safeload.trust.digest import Digest
@@ -99,6 +100,7 @@ def lock_json(result: LockResult) -> str:
             "check": result.check,
             "outcome": result.outcome.value,
             "files": entries,
+            "signers": [signer_json(entry) for entry in result.signers],
         }
     )
 
@@ -117,7 +119,16 @@ def verify_json(result: VerifyResult) -> str:
         }
         for entry in result.entries
     ]
-    return as_json({"version": 1, "lockfile": path_text(str(result.lockfile)), "outcome": result.outcome.value, "files": entries})
+    signatures = [signature_json(entry) for entry in result.signatures]
+    return as_json(
+        {
+            "version": 1,
+            "lockfile": path_text(str(result.lockfile)),
+            "outcome": result.outcome.value,
+            "files": entries,
+            "signatures": signatures,
+        }
+    )
 
 
 def inspection_json(found: Inspection) -> str:

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Final
 
 from safeload.cli.output import Line, count, outcome_style, place, short_digest, size_text
+from safeload.cli.render.signatures import signature_lines, signer_lines
 from safeload.cli.scanning import Scanned, ScanResult
 from safeload.findings import Finding, Outcome, escape
 
@@ -114,6 +115,9 @@ def lock_lines(result: LockResult, *, verbose: bool) -> list[Line]:
         lines += [finding_line(finding) for finding in refusing[:_MOST]]
         if not refusing:
             lines += [[(f"  {escape(reason, 1000)}", "")] for reason in entry.reasons[:_MOST]]
+    for signer in result.signers:
+        if signer.action != "kept" or verbose:
+            lines += signer_lines(signer)
     return lines
 
 
@@ -144,6 +148,8 @@ def verify_lines(result: VerifyResult) -> list[Line]:
         lines.append(line)
         lines += [finding_line(finding) for finding in _telling(entry.findings)]
         lines += [[(f"  {escape(reason, 1000)}", "")] for reason in entry.reasons]
+    for signature in result.signatures:
+        lines += signature_lines(signature)
     return lines
 
 
@@ -159,9 +165,12 @@ def verify_summary(result: VerifyResult) -> Line:
     wrong = [entry for entry in result.entries if entry.status not in ("matches", "error")]
     unclear = [entry for entry in result.entries if entry.status == "error"]
     total = count(len(result.entries), "file")
-    if not wrong and not unclear:
-        return [(f"matches: {total}", outcome_style(Outcome.ALLOWED)), (f" of {place(result.lockfile)}", "")]
+    bad = sum(entry.status != "verified" for entry in result.signatures)
+    if not wrong and not unclear and not bad:
+        signed = f", {count(len(result.signatures), 'signature')} verified" if result.signatures else ""
+        return [(f"matches: {total}{signed}", outcome_style(Outcome.ALLOWED)), (f" of {place(result.lockfile)}", "")]
     parts = [f"differs: {len(wrong)} of {total}"] if wrong else []
+    parts += [f"not verified: {count(bad, 'signature')}"] if bad else []
     parts += [f"error: {len(unclear)} of {total} could not be read"] if unclear else []
     return [("; ".join(parts), outcome_style(result.outcome)), ("; if a change is meant, run 'safeload lock'" if wrong else "", "")]
 
