@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import sys
@@ -12,9 +13,11 @@ from typing import Any
 
 import click
 
+from safeload.api import scan
 from safeload.cli.options import force_option, format_option, output_option, policy_option, quiet_option
 from safeload.cli.output import Line, as_json, check_output, count, emit, outcome_style, place, short_digest, summary
 from safeload.cli.program import PROGRAM, ProgramCommand, interpreter, run_to_end
+from safeload.errors import SafeloadError
 from safeload.findings import Outcome, escape
 from safeload.installing.children import environment
 from safeload.installing.options import Options
@@ -42,8 +45,9 @@ def command(
     """Run a Python program as 'safeload run' does, and list every model file that it loads.
 
     Pins are not asked for: what is listed is what there is to pin, with the decision and the digest of the bytes that were
-    loaded. A file that is refused is refused to the program, which may end there. The program's own output goes to stderr,
-    unless --output takes the list.
+    loaded. A file that is refused is refused to the program, which may end there. Model files that the program gives to
+    other loaders (safetensors, joblib, TorchScript) are listed too; nothing keeps the program from loading them. Its own
+    output goes to stderr, unless --output takes the list.
 
     Exit status: 0 every load was allowed and the program ended with 0, 1 a load was refused, 2 a file could not be read, or
     the program failed by itself.
@@ -56,7 +60,7 @@ def command(
         log.touch(mode=0o600)
         environ = environment(options, os.environ, trace=str(log))
         status = run_to_end(line, environ, **({} if output is not None else {"stdout": sys.stderr.fileno()}))
-        files = _files(log)
+        files = _files(log, policy)
     emit(_json(program, status, files) if kind == "json" else _lines(files), output, force=force)
     worst = max((_STATUS[file["decision"]] for file in files), default=0)
     ended = "" if status == 0 else f"; the program ended with status {status}"
@@ -66,17 +70,39 @@ def command(
     return worst or (0 if status == 0 else 2)
 
 
-def _files(log: Path) -> list[dict[str, Any]]:
-    """One entry for each file, decision and digest, in the order of the first load, with the number of loads."""
+def _files(log: Path, policy: str | None) -> list[dict[str, Any]]:
+    """One entry for each file, decision and digest, in the order of the first load, with the number of loads.
+
+    Files that another loader opened come last, judged as 'safeload scan' judges them now.
+    """
     found: dict[tuple[Any, ...], dict[str, Any]] = {}
+    opened: dict[str, None] = {}
     with log.open(encoding="ascii") as lines:
-        for number, line in enumerate(lines):
-            if number >= _MOST_LINES:
-                break
+        for line in itertools.islice(lines, _MOST_LINES):
             load = json.loads(line)
+            if "opened" in load:
+                opened[load["opened"]] = None
+                continue
             key = (load["path"] or load["name"], load["sha256"], load["decision"])
-            found.setdefault(key, {**load, "loads": 0})["loads"] += 1
-    return list(found.values())
+            found.setdefault(key, {**load, "loader": "torch.load", "loads": 0})["loads"] += 1
+    loaded = {load["path"] for load in found.values()}
+    others = (_scanned(path, policy) for path in opened if path not in loaded)
+    return [*found.values(), *(other for other in others if other is not None)]
+
+
+def _scanned(path: str, policy: str | None) -> dict[str, Any] | None:
+    """A file that the program gave to another loader; None when it is no model, or is gone."""
+    try:
+        report = scan(path, policy=policy, lock=False, digest=True)
+    except (OSError, SafeloadError):
+        return None
+    if report.format == "unknown":
+        return None
+    return {
+        "path": path, "name": path, "format": report.format, "size": report.size, "sha256": report.sha256,
+        "decision": report.decision.outcome.value, "message": "; ".join(report.decision.reasons) or None,
+        "globals": list(report.unmodelled), "loader": "other", "loads": 1,
+    }  # fmt: skip
 
 
 def _lines(files: list[dict[str, Any]]) -> list[Line]:
@@ -86,6 +112,7 @@ def _lines(files: list[dict[str, Any]]) -> list[Line]:
         outcome = Outcome(file["decision"])
         name = place(file["path"]) if file["path"] else escape(file["name"], 1000)
         times = f"  {file['loads']} times" if file["loads"] > 1 else ""
+        times += "  by another loader, not covered" if file["loader"] == "other" else ""
         head = [(name, "bold"), (f"  {file['format']}  ", ""), (f"{digest}  ", "dim")]
         lines.append([*head, (outcome.value, outcome_style(outcome)), (times, "")])
         if file["message"]:

@@ -101,6 +101,14 @@ class Hostile:
 torch.save({"a": torch.ones(2)}, "good.pt")
 torch.save(Hostile(), "bad.pt")
 print("loading")
+import pickle
+with open("other.pkl", "wb") as file:
+    pickle.dump(Hostile(), file)
+with open("other.pkl", "rb") as file:
+    file.read()
+with open("text.bin", "w") as file:
+    file.write("no model")
+open("text.bin").close()
 for name in ("good.pt", "good.pt", "bad.pt", "text.pt"):
     try:
         torch.load(name)
@@ -118,8 +126,9 @@ def test_trace_lists_every_load_with_its_decision_and_digest(tmp_path: Path) -> 
     assert "loading" in done.stderr
     found = json.loads(done.stdout)
     assert [(Path(file["path"]).name, file["decision"], file["loads"]) for file in found["files"]] == [
-        ("good.pt", "allowed", 2), ("bad.pt", "refused", 1), ("text.pt", "error", 1),
+        ("good.pt", "allowed", 2), ("bad.pt", "refused", 1), ("text.pt", "error", 1), ("other.pkl", "refused", 1),
     ]  # fmt: skip
+    assert [file["loader"] for file in found["files"]] == ["torch.load", "torch.load", "torch.load", "other"]
     assert found["files"][0]["sha256"] == hashlib.sha256((tmp_path / "good.pt").read_bytes()).hexdigest()
     assert (found["status"], done.returncode) == (0, 2)
     assert not (tmp_path / "ran").exists()
