@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from safeload.context import Context
-from safeload.errors import MalformedError, PinError, UsageError
+from safeload.errors import MalformedError, UsageError
 from safeload.findings import escape
 from safeload.program import Region, TensorSpec
 from safeload.reporting import examine
 from safeload.source import Source
 
 if TYPE_CHECKING:
-    from safeload.lockfile import Pin
+    from safeload.verified import Verified
 
 __all__ = ["LazyFile", "open"]
 
@@ -23,17 +22,15 @@ __all__ = ["LazyFile", "open"]
 class LazyFile:
     """An open model file. Made by `safeload.open`.
 
-    A tensor's bytes are read when it is asked for. When the file is pinned, its list of leaf digests is taken in one pass
-    at the first touch and checked against the pin; from then on every leaf that a tensor touches is read into memory,
-    compared with the list, and used from there, so that a change to the file after the pass is seen.
+    A tensor's bytes are read when it is asked for. When the file is pinned, every leaf that a tensor touches is read into memory,
+    compared with the list of leaves, and used from there, so that a change to the file at any time is seen.
     """
 
-    def __init__(self, source: Source, table: dict[str, TensorSpec], metadata: dict[str, str], pin: Pin | None) -> None:
+    def __init__(self, source: Source, table: dict[str, TensorSpec], metadata: dict[str, str], verified: Verified | None) -> None:
         self._source = source
         self._table = table
         self._metadata = metadata
-        self._pin = pin
-        self._leaves: list[bytes] | None = None
+        self._verified = verified
 
     def keys(self) -> list[str]:
         """Names of all tensors, in file order."""
@@ -54,14 +51,14 @@ class LazyFile:
         from safeload.build.lazily import tensor_of
 
         spec = self._spec(name)
-        return tensor_of(spec, lambda region, view: self._read(region, view))
+        return tensor_of(spec, self._read)
 
     def get_slice(self, name: str) -> Any:
         """Return an object that takes indices and gives that part of a tensor: `f.get_slice("w")[2:4]`."""
         from safeload.build.lazily import LazySlice
 
         spec = self._spec(name)
-        return LazySlice(spec, lambda region, view: self._read(region, view))
+        return LazySlice(spec, self._read)
 
     def _spec(self, name: str) -> TensorSpec:
         spec = self._table.get(name)
@@ -71,44 +68,10 @@ class LazyFile:
 
     def _read(self, region: Region, view: memoryview) -> None:
         """Fill `view` with `region`, a stored range of the file, verified when the file is pinned."""
-        if self._pin is None:
+        if self._verified is None:
             self._source.readinto(region.offset, view, keep=False)
-            return
-        from safeload.trust.digest import LEAF_SIZE
-
-        leaves = self._verified_leaves()
-        position, end = region.offset, region.offset + len(view)
-        while position < end:
-            index = position // LEAF_SIZE
-            start = index * LEAF_SIZE
-            leaf = memoryview(bytearray(min(LEAF_SIZE, self._source.size - start)))
-            self._source.readinto(start, leaf, keep=False)
-            if hashlib.sha256(leaf).digest() != leaves[index]:
-                raise PinError(
-                    f"bytes {start} to {start + len(leaf)} changed since the file was verified",
-                    where=self._source.name,
-                    expected=f"sha256:{leaves[index].hex()}",
-                    found=f"sha256:{hashlib.sha256(leaf).hexdigest()}",
-                ).under("SL601")
-            stop = min(end, start + len(leaf))
-            view[position - region.offset : stop - region.offset] = leaf[position - start : stop - start]
-            position = stop
-
-    def _verified_leaves(self) -> list[bytes]:
-        if self._leaves is None:
-            from safeload.lockfile import require_match
-            from safeload.trust.digest import TreeHasher
-
-            tree, whole = TreeHasher(), hashlib.sha256()
-            for piece in self._source.pieces():
-                tree.update(piece)
-                whole.update(piece)
-            if self._pin is not None:
-                require_match(
-                    self._pin, size=self._source.size, sha256=whole.hexdigest(), tree=tree.hexdigest(), where=self._source.name
-                )
-            self._leaves = list(tree.leaves)
-        return self._leaves
+        else:
+            self._verified.read(region.offset, view)
 
 
 @contextmanager
@@ -142,7 +105,10 @@ def open(f: Any, *, policy: Any = None, lock: Any = None) -> Iterator[LazyFile]:
                 gate.match()
             gate.pin = gate.pin or target.pin
             gate.decide()
-            lazy = LazyFile(source, table_of(contents), dict(contents.metadata), gate.pin)
+            verified = None
             if gate.pin is not None:
-                lazy._verified_leaves()
+                from safeload.verified import Verified
+
+                verified = Verified.of(source, contents, gate)
+            lazy = LazyFile(source, table_of(contents), dict(contents.metadata), verified)
         yield lazy

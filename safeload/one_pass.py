@@ -47,7 +47,7 @@ class Range:
     base: int = 0
 
 
-def run(ranges: Sequence[Range], size: int, fetch: Fetch, *, leaf: int | None) -> list[bytes]:
+def run(ranges: Sequence[Range], size: int, fetch: Fetch, *, leaf: int | None, only: Sequence[int] | None = None) -> list[bytes]:
     """Fill fresh ranges and take the SHA-256 of every leaf of the file.
 
     Args:
@@ -55,6 +55,7 @@ def run(ranges: Sequence[Range], size: int, fetch: Fetch, *, leaf: int | None) -
         size: Bytes of the file.
         fetch: Fills a view from an offset, or raises. Called from several threads at once.
         leaf: Bytes of a leaf; None to fill only.
+        only: Numbers of the leaves that are wanted; None for all.
 
     Returns:
         The digests, in order; nothing without `leaf`.
@@ -67,7 +68,7 @@ def run(ranges: Sequence[Range], size: int, fetch: Fetch, *, leaf: int | None) -
     if leaf is None:
         wanted = sorted({unit_at for held in ranges if held.fresh for unit_at in _units(held, unit)})
     else:
-        wanted = list(range(-(-size // unit)))
+        wanted = list(range(-(-size // unit))) if only is None else list(only)
     digests: list[bytes] = [b""] * (len(wanted) if leaf else 0)
 
     def work(index: int) -> None:

@@ -449,6 +449,18 @@ class Source:
                 self._leaves = leaf, run(ranges, self.size, self._from_file, leaf=leaf)
         return self._leaves[1]
 
+    def some_leaves(self, leaf: int, only: Sequence[int]) -> list[bytes]:
+        """Return the SHA-256 of the leaves with these numbers, in their order; nothing is kept."""
+        with self._lock:
+            ranges = [Range(start, kept) for start, kept in self._segments]
+            if isinstance(self._fetch, _Memory):
+                ranges = [Range(0, self._fetch.view)]
+            return run(ranges, self.size, self._from_file, leaf=leaf, only=only)
+
+    def held(self) -> list[tuple[int, int]]:
+        """The ranges that were read and kept: offset and bytes of each, in file order."""
+        return [(start, len(kept)) for start, kept in self._segments]
+
     def adopt(self, offset: int, view: memoryview) -> None:
         """Make a view that already holds the file's bytes from `offset` on (a mapping of it) part of the snapshot.
 
