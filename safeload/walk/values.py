@@ -18,6 +18,7 @@ from typing import Any, Final
 from safeload.errors import LimitError, MalformedError
 from safeload.findings import escape
 from safeload.walk.strided import check_sizes
+from safeload.walk.tensor_names import TENSOR_NAMES
 
 __all__ = [
     "CONSTANTS", "HANDLERS", "OBJECT_TYPES", "SPARSE_LAYOUTS", "TENSOR_TYPES", "check_attributes", "check_device",
@@ -65,7 +66,7 @@ def cheap(items: Iterable[Any]) -> Iterable[Any]:
 
 
 def check_attributes(state: Any) -> Any:
-    """Python attributes of a tensor: plain names only. Returns the state."""
+    """Python attributes of a tensor: plain names that the class does not have. Returns the state."""
     parts = state if isinstance(state, tuple) and len(state) == 2 else (state,)
     for part in parts:
         if part is None:
@@ -75,6 +76,8 @@ def check_attributes(state: Any) -> Any:
         for name in part:
             if type(name) is not str or not name.isidentifier() or name.startswith("__"):
                 raise MalformedError(f"a tensor attribute named {escape(repr(name))}").under("SL105")
+            if name in TENSOR_NAMES:
+                raise MalformedError(f"a tensor attribute that would hide Tensor.{name}").under("SL105")
     return state
 
 
