@@ -153,9 +153,9 @@ def _rebuild_from_type(model: Model, args: tuple[Any, ...], at: int) -> Any:
         return model.inert("REDUCE", new_type, (base, state), at)
     if other:
         return model.make_subclass(base, new_type, state, at)
-    state = values.check_attributes(state)
-    if jagged:
+    if jagged:  # its parts have names that torch.Tensor gives to methods
         state = _jagged_state(inner[0], state)
+    state = values.check_attributes(state)
     return model.make("torch._tensor._rebuild_from_type_v2", (base, new_type, state), k.TENSOR)
 
 
