@@ -280,7 +280,8 @@ class Pickled:
         if at % size:
             raise UnsupportedError("a tensor that does not begin at an element of its storage")
         usual = spec.dtype == spec.storage.dtype and spec.storage.typed
-        self._global(f"torch._utils._rebuild_tensor_v{2 if usual else 3}")
+        plain = usual and not spec.global_name.endswith(("_v2", "_v3"))
+        self._global(f"torch._utils._rebuild_tensor{'' if plain else '_v2' if usual else '_v3'}")
         self._out += b"("
         self._persistent(root, key, root.numel)
         self._int(spec.offset + at // size)
@@ -289,9 +290,10 @@ class Pickled:
             for number in numbers:
                 self._int(number)
             self._out += b"t"
-        self._out += b"\x88" if spec.requires_grad else b"\x89"
-        self._global("collections.OrderedDict")
-        self._out += b")R"
+        if not plain:
+            self._out += b"\x88" if spec.requires_grad else b"\x89"
+            self._global("collections.OrderedDict")
+            self._out += b")R"
         if not usual:
             self._global(f"torch.{spec.dtype}")
         if spec.conj or spec.neg:

@@ -256,7 +256,7 @@ class _Builder:
             return None
         made = tuple(found)
         if made:
-            self.weights[self.at] = min(_HASHED, 1 + sum(self.weight(item) for item in node[1]))
+            self.weights[self.at] = min(2 * _HASHED, 1 + sum(self.weight(item) for item in node[1]))
         return (made,)
 
     def make_frozenset(self, node: Json) -> tuple[Any] | None:
