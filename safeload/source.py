@@ -32,7 +32,7 @@ from safeload.errors import (
 )
 from safeload.findings import escape
 from safeload.one_pass import Range, run
-from safeload.parallel import Crc
+from safeload.parallel import Crc, in_parallel, workers
 
 __all__ = ["Limits", "Reading", "Source"]
 
@@ -561,12 +561,13 @@ class Source:
         return self._digests[name]
 
     def digests(self, makers: dict[str, Callable[[], Any]]) -> dict[str, str]:
-        """Take several digests in one pass; each maker gives an object with `update` and `hexdigest`."""
+        """Take several digests in one pass, each on a core of its own; each maker gives an object with `update` and `hexdigest`."""
         todo = {name: make() for name, make in makers.items() if name not in self._digests}
         if todo:
+            hashers = list(todo.values())
+            threads = workers() if self.size >= 4 * CHUNK else 1
             for piece in self.pieces():
-                for hasher in todo.values():
-                    hasher.update(piece)
+                in_parallel(len(hashers), _updating(hashers, piece), threads if len(piece) == CHUNK else 1)
             self._digests.update({name: hasher.hexdigest() for name, hasher in todo.items()})
         return {name: self._digests[name] for name in makers}
 
@@ -581,6 +582,13 @@ class Source:
         """Put the caller's stream right behind byte `offset`, so that a next load goes on from there."""
         if self._stream is not None:
             self._stream.seek(self.origin + offset)
+
+
+def _updating(hashers: Sequence[Any], piece: memoryview) -> Callable[[int], None]:
+    def update(index: int) -> None:
+        hashers[index].update(piece)
+
+    return update
 
 
 def _position(f: Any) -> int:

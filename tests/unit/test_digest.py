@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import random
+from typing import Any
 
 import pytest
 
@@ -90,6 +91,12 @@ def test_both_digests_come_from_one_pass() -> None:
     reads = 0
 
     class Counting(io.BytesIO):
+        def readinto(self, buffer: Any, /) -> int:
+            nonlocal reads
+            count = super().readinto(buffer)
+            reads += count
+            return count
+
         def read(self, size: int | None = -1, /) -> bytes:
             nonlocal reads
             data = super().read(size)
