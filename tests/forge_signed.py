@@ -1,0 +1,76 @@
+"""A signed model, locked, and ways to lock it wrongly: for the tests of signatures."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable
+from dataclasses import replace
+from pathlib import Path
+from typing import Final
+
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
+
+from safeload.cli.demo_files import write_checkpoint
+from safeload.lockfile import LockedFile, Lockfile, Model, SignatureRef, Signer, TrustRoot, update
+from safeload.lockfile.data import SignatureKind
+from safeload.policy import SignerRule
+from tests.fake_sigstore import IDENTITY, ISSUER
+
+__all__ = ["NAME", "SignedModel", "make_model", "sha256", "write_keys"]
+
+NAME: Final = "acme/m"
+
+
+def sha256(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def make_model(folder: Path) -> None:
+    """A checkpoint and what lies beside it."""
+    folder.mkdir(parents=True)
+    write_checkpoint(folder / "model.pt")
+    (folder / "config.json").write_text("{}", encoding="utf-8")
+
+
+def write_keys(folder: Path, name: str, curve: ec.EllipticCurve | None = None) -> None:
+    """A key pair, `name.pem` and `name.pub`: EC of a curve, or Ed25519."""
+    key = ed25519.Ed25519PrivateKey.generate() if curve is None else ec.generate_private_key(curve)
+    (folder / f"{name}.pem").write_bytes(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
+    (folder / f"{name}.pub").write_bytes(key.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo))
+
+
+class SignedModel:
+    """A lockfile in a directory that a test may change piece by piece."""
+
+    def __init__(self, top: Path, *, kind: SignatureKind = "sigstore-blob", bundle: str = "m/model.pt.sigstore.json") -> None:
+        self.top = top
+        self.signer = Signer(name="release", kind="sigstore", trust_root="default", issuer=ISSUER, identity=IDENTITY)
+        self.ref_kind: SignatureKind = kind
+        self.bundle = bundle
+        self.require: SignerRule | None = SignerRule(all=("release",))
+        self.complete = False
+        self.paths = ["m/model.pt", "m/config.json"]
+        self.signed = True
+
+    def locked(self, path: str) -> LockedFile:
+        place = self.top / path
+        kind = "torch-zip" if path.endswith(".pt") else None
+        return LockedFile(path=path, size=place.stat().st_size, sha256=sha256(place), format=kind)
+
+    def write(self, files: Iterable[LockedFile] | None = None) -> Path:
+        """Lock everything as it lies there now."""
+        ref = SignatureRef(signer="release", kind=self.ref_kind, bundle=self.bundle, bundle_sha256=sha256(self.top / self.bundle))
+        model = Model(
+            name=NAME, files=tuple(files or map(self.locked, self.paths)), require=self.require, complete=self.complete,
+            signatures=(ref,) if self.signed else (),
+        )  # fmt: skip
+        roots = ()
+        if self.signer.kind == "sigstore":
+            roots = (TrustRoot(name="default", kind="sigstore", path="root.json", sha256=sha256(self.top / "root.json")),)
+        lock = Lockfile(trust_roots=roots, signers=(self.signer,), models=(model,))
+        update(self.top / "safeload.lock", lambda _: lock)
+        return self.top / "safeload.lock"
+
+    def change_signer(self, **fields: str) -> None:
+        self.signer = replace(self.signer, **fields)
