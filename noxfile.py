@@ -55,7 +55,7 @@ def shared(session: nox.Session) -> None:
         session.run(sys.executable, "-m", "venv", "--clear", str(SHARED), external=True)
     stamp.unlink(missing_ok=True)
     # never a range of torch without the constraint: some indexes answer one with gigabytes of CUDA libraries
-    wanted = ["-e", ".", "torch==2.13.0", *group("test", "lint")]
+    wanted = ["-e", ".", "torch==2.13.0", *group("test", "lint", "writers")]
     pip(session, "install", *wanted)
     stamp.write_text(recipe.hexdigest())
 
@@ -153,11 +153,28 @@ def real(session: nox.Session) -> None:
 
 @nox.session(python=False)
 def bench(session: nox.Session) -> None:
-    """Run the benchmarks, or those that are named: `./run bench -- bench_import`."""
+    """Run the benchmarks, or those that are named: `./run bench -- bench_import`; `--full` for the published sizes and the table.
+
+    `--check` compares with the committed ratios instead of writing them.
+    """
     shared(session)
+    names = [argument for argument in session.posargs if not argument.startswith("--")]
+    full = ["--full"] if "--full" in session.posargs else []
+    if full and not names:
+        pip(session, "install", "matplotlib")
+    lines = []
     for path in existing(("benchmarks/bench_*.py",)):
-        if not session.posargs or Path(path).stem in session.posargs:
-            python(session, path)
+        if not names or Path(path).stem in names:
+            takes = [] if Path(path).stem == "bench_import" else full
+            found = session.run(PYTHON, path, *takes, external=True, silent=True)
+            lines.append(str(found))
+            session.log(str(found).strip())
+    if names or not (full or "--check" in session.posargs):
+        return
+    with tempfile.TemporaryDirectory(prefix="safeload-bench-") as scratch:
+        results = Path(scratch, "results.jsonl")
+        results.write_text("\n".join(lines))
+        python(session, "benchmarks/table.py", str(results), *(["--check"] if "--check" in session.posargs else []))
 
 
 def _copy_of_tree(into: Path) -> Path:
