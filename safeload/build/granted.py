@@ -14,7 +14,7 @@ from typing import Any, Final
 
 from safeload.errors import RefusedError, SafeloadError, UnsupportedError
 from safeload.findings import escape
-from safeload.policy import denied_reason
+from safeload.denied import denied_reason
 
 __all__ = ["Grants", "resolve", "safe_global_names"]
 

@@ -7,7 +7,7 @@
 from safeload.policy.data import CHOICES, Policy, Rule, SignerRule, Suppression, glob_match
 from safeload.policy.decision import INERT_RULES, decide, signer_reasons, snippet, unpinned_finding
 from safeload.policy.file import load_policy, parse_policy, read_policy
-from safeload.policy.names import DENIED, denied_reason
+from safeload.denied import DENIED, denied_reason
 from safeload.policy.signing import IdentityRule, LockSigner, ProvenanceRule
 
 __all__ = [

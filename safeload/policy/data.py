@@ -11,7 +11,7 @@ from typing import Final, Literal
 
 from safeload.errors import PolicyError
 from safeload.findings import Report, escape
-from safeload.policy.names import denied_reason
+from safeload.denied import denied_reason
 from safeload.policy.signing import IdentityRule, LockSigner, ProvenanceRule
 from safeload.rules import RULES
 

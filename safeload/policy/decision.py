@@ -12,7 +12,7 @@ from typing import Final
 
 from safeload.findings import Decision, Finding, Level, Outcome, Report, escape
 from safeload.policy.data import Policy, SignerRule
-from safeload.policy.names import denied_reason
+from safeload.denied import denied_reason
 
 __all__ = ["INERT_RULES", "decide", "signer_reasons", "snippet", "unpinned_finding"]
 

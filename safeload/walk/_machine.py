@@ -34,7 +34,10 @@ WORD = 4294967296  # a literal of this size would be a Python object in the comp
 _INT_TEXT = re.compile(rb"[+-]?[0-9]+\Z")
 _LONG_TEXT = re.compile(rb"[+-]?[0-9]+L?\Z")
 _FLOAT_TEXT = re.compile(rb"[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?\Z|[+-]?(?:inf|nan)\Z")
-_C_INTEGER = re.compile(rb"\s*[+-]?(?:0[xX]_?[0-9a-fA-F](?:_?[0-9a-fA-F])*|0[oO]_?[0-7](?:_?[0-7])*|0[bB]_?[01](?:_?[01])*|[1-9](?:_?[0-9])*|0(?:_?0)*)[lL]?\Z")
+_C_INTEGER = re.compile(
+    rb"\s*[+-]?(?:0[xX]_?[0-9a-fA-F](?:_?[0-9a-fA-F])*|0[oO]_?[0-7](?:_?[0-7])*|0[bB]_?[01](?:_?[01])*"
+    rb"|[1-9](?:_?[0-9])*|0(?:_?0)*)[lL]?\Z"
+)
 _INDEX_TEXT = re.compile(rb"[0-9]{1,10}\Z")
 _STRING_SIMPLE = re.compile(rb"[\x20-\x7e]*\Z")
 
@@ -619,7 +622,7 @@ class Walker:
                 key = self.call_key(callee, start, count) if name == "REDUCE" else 0
                 for signature in signatures:
                     if self.fits(signature, start, count):
-                        if key and modelled.result >= 0 and not any([other.texts for other in signatures]):
+                        if key and modelled.result >= 0 and not any(other.texts for other in signatures):
                             self.calls_known[key] = modelled.result
                         if modelled.checked:
                             self.checked = True
@@ -881,7 +884,10 @@ class Walker:
                         self.extend(stack[sp - 1], sp, 1, "APPEND", at)
                     else:
                         self.set_items(stack[sp - 1], sp, 2, "SETITEM", at)
-                elif op == 0x74 or op == 0x65 or op == 0x75 or op == 0x90 or op == 0x6C or op == 0x64 or op == 0x91 or op == 0x31 or op == 0x6F or op == 0x69:
+                elif (
+                op == 0x74 or op == 0x65 or op == 0x75 or op == 0x90 or op == 0x6C
+                or op == 0x64 or op == 0x91 or op == 0x31 or op == 0x6F or op == 0x69
+            ):
                     # all that take the values above a MARK
                     if self.mp == 0:
                         raise Malformed("no MARK on the stack", at)
@@ -1329,7 +1335,10 @@ class Builder:
                 value = stack.pop()
                 key = stack.pop()
                 self.pairs_into(stack[-1], [key, value], "SETITEM", at)
-            elif op == 0x74 or op == 0x65 or op == 0x75 or op == 0x90 or op == 0x6C or op == 0x64 or op == 0x91 or op == 0x31 or op == 0x6F or op == 0x69:
+            elif (
+                op == 0x74 or op == 0x65 or op == 0x75 or op == 0x90 or op == 0x6C
+                or op == 0x64 or op == 0x91 or op == 0x31 or op == 0x6F or op == 0x69
+            ):
                 first = marks.pop()
                 items = stack[first:]
                 del stack[first:]

@@ -1,7 +1,8 @@
 """What a model answers about numpy's values; without numpy they are `Call` nodes.
 
 `Call("numpy.dtype", (ArrayType,))`, `Call("numpy.ndarray", (shape, dtype, order, bytes))` where order is "C", "F" or a tuple of
-axes, `Call("numpy.object_array", (shape, list))`, `Call("numpy.scalar", (dtype, bytes))`, `Call("numpy.random.…", (bit generator,), state=…)`.
+axes, `Call("numpy.object_array", (shape, list))`, `Call("numpy.scalar", (dtype, bytes))`,
+`Call("numpy.random.…", (bit generator,), state=…)`.
 """
 
 from __future__ import annotations

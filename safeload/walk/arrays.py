@@ -18,7 +18,7 @@ from safeload.errors import MalformedError
 from safeload.findings import escape
 from safeload.program import Call
 from safeload.walk import kinds as k
-from safeload.walk.raw_arrays import MAKERS, RawArrays
+from safeload.walk.raw_arrays import WRAPPERS, RawArrays
 from safeload.walk.strided import check_sizes
 
 if TYPE_CHECKING:
@@ -309,7 +309,7 @@ def _set_wrapper(model: Model, target: Any, state: dict[str, Any], at: int) -> A
     return model.make("numpy.ndarray", (shape, dtype, order, data), k.NPARRAY)
 
 
-HANDLERS.update(dict.fromkeys(MAKERS, _wrapper))
+HANDLERS.update(dict.fromkeys(WRAPPERS, _wrapper))
 
 SETTERS: Final[dict[int, Callable[[Model, Any, Any, int], Any]]] = {
     k.NPDTYPE: _set_dtype, k.NPARRAY: _set_array, k.ARRAY_WRAPPER: _set_wrapper,

@@ -133,7 +133,7 @@ def _constant(value: object) -> str:
 
 def _container(walker: Walker, slot: int, depth: int) -> str:
     kind = slot & 63
-    left, right = {k.TUPLE: "()", k.LIST: "[]", k.DICT: "{}", k.SET: "{}", k.FROZENSET: "{}"}[kind]
+    left, right = {k.TUPLE: ("(", ")"), k.LIST: ("[", "]")}.get(kind, ("{", "}"))
     slots, total = walker.children(slot)
     if depth <= 0 and total:
         return f"{left}…{right}"

@@ -62,13 +62,17 @@ class Model(ArrayAnswers):
     def __init__(
         self, walk: Walk, *, unknown: Unknown = "refuse", persistent: Persistent | None = None, grants: Mapping[str, Any] | None = None
     ) -> None:
-        self.walk = walk
         self.unknown = unknown
-        self._persistent = persistent
         self.grants = dict(grants or {})
-        self._known: dict[int, Modelled] = {}
         self._granted: dict[int, str] = {}
         self._made: dict[int, tuple[Any, Any]] = {}
+        self._start(walk, persistent)
+
+    def _start(self, walk: Walk, persistent: Persistent | None = None) -> None:
+        """Turn to a stream: its globals, and its persistent ids."""
+        self.walk = walk
+        self._persistent = persistent
+        self._known: dict[int, Modelled] = {}
         self.values = [self._value(entry[3], entry[4]) for entry in walk.walker.globals]
 
     # ---- globals
@@ -195,7 +199,7 @@ class Model(ArrayAnswers):
         setter = self.setters.get(kind)
         if setter is not None:
             return setter(self, target, state, at)
-        self.malformed(f"BUILD of a {type(target).__name__}", at, "SL105")
+        return self.malformed(f"BUILD of a {type(target).__name__}", at, "SL105")
 
     def stateful_name(self, target: Any) -> str:
         """The name of the global that a value that waits for its state was made by."""
@@ -219,7 +223,7 @@ class Model(ArrayAnswers):
             data = state[0] if len(state) == 5 else None
             if data is None or self.kind_of(data) == k.TENSOR:
                 return self.fill_parameter(target, data, requires_grad=flags[0])
-        self.malformed("a tensor's state that is not (storage, offset, size, stride)", at, "SL105")
+        return self.malformed("a tensor's state that is not (storage, offset, size, stride)", at, "SL105")
 
     def empty_of(self, target: Any) -> str | None:
         """The class name of an empty tensor that waits for its storage, else None."""
@@ -243,9 +247,7 @@ class Model(ArrayAnswers):
         """APPEND(S) and ADDITEMS on what is not exactly a list or a set."""
         if isinstance(target, Inert):
             target.items.extend(items)
-        elif type(target) is collections.deque and name != "ADDITEMS":
-            target.extend(items)
-        elif type(target) is list:
+        elif type(target) is list or (type(target) is collections.deque and name != "ADDITEMS"):
             target.extend(items)
         elif self.is_granted(target):
             self.extend_granted(target, items, at)
@@ -316,8 +318,7 @@ class Model(ArrayAnswers):
     def nested(self, walk: Walk) -> Any:
         """The object of a stream inside this one, which knows nothing of its storages."""
         inner = copy.copy(self)  # what was made so far, and what policy allows, is the same for both
-        inner.walk, inner._known, inner._persistent = walk, {}, None
-        inner.values = [inner._value(entry[3], entry[4]) for entry in walk.walker.globals]
+        inner._start(walk)  # noqa: SLF001 — one of us
         return build(walk, inner)
 
     def storage_of(self, value: Any) -> StorageSpec:
@@ -404,6 +405,8 @@ _BASES: Final = frozenset({"object", "list", "tuple", "set", "frozenset", "dict"
 def _reconstructor(model: Model, args: tuple[Any, ...], at: int) -> Any:
     """`copyreg._reconstructor(class, base, state)`: the class decides; what it derives from is one of a few plain types."""
     cls, base, state = args
+    if model.kind_of(cls) == k.ARRAY_CLASS:
+        return Call("joblib.numpy_pickle.NumpyArrayWrapper", (), k.ARRAY_WRAPPER)
     name = (model.name_of(base) or "").removeprefix("builtins.")
     if name not in _BASES or (name == "object" and state is not None):
         raise MalformedError(f"an object that is made as {escape(name)}").under("SL104")
@@ -420,7 +423,7 @@ def _first(model: Model, args: tuple[Any, ...], at: int) -> Any:
 _SCRIPT: Final = ("build_intlist", "build_doublelist", "build_boollist", "build_tensorlist", "restore_type_tag")
 
 # Last, because the types of the handlers name Model.
-from safeload.walk import arrays, generators, torch_calls  # noqa: E402
+from safeload.walk import arrays, generators, torch_calls
 
 Model.handlers = {
     **values.HANDLERS, **torch_calls.HANDLERS, **arrays.HANDLERS, **generators.HANDLERS,

@@ -21,7 +21,7 @@ from safeload.walk.signatures import MODELLED, Modelled, Signature
 if TYPE_CHECKING:
     from safeload.walk import Walk, Walker
 
-__all__ = ["MAKERS", "OLD_WRAPPERS", "WRAPPERS", "RawArray", "RawArrays", "resolve_joblib"]
+__all__ = ["OLD_WRAPPERS", "WRAPPERS", "RawArray", "RawArrays", "resolve_joblib"]
 
 _MODULES: Final = ("joblib.numpy_pickle", "sklearn.externals.joblib.numpy_pickle")
 WRAPPERS: Final = frozenset(f"{module}.NumpyArrayWrapper" for module in _MODULES)
@@ -36,9 +36,7 @@ _MODELLED: Final = {
     _RECONSTRUCTOR: Modelled(
         _RECONSTRUCTOR, reduce=(Signature((k.mask(k.ARRAY_CLASS), k.mask(k.TYPE), k.mask(k.NONE)), 3),), result=k.ARRAY_WRAPPER
     ),
-    "builtins.object": Modelled("builtins.object", k.TYPE),
 }
-MAKERS: Final = WRAPPERS | {_RECONSTRUCTOR}
 _KEYS: Final = frozenset({"subclass", "shape", "order", "dtype", "allow_mmap", "numpy_array_alignment_bytes"})
 _DTYPE: Final = re.compile(r"[<>=|]?([biufcSUVMmO])([0-9]{1,9})\Z")
 _DIMENSIONS: Final = 64

@@ -224,7 +224,8 @@ def _numpy() -> None:
     raw = _m(k.BYTES, k.STR)
     number = _m(k.BOOL, k.INT)
     _add("numpy.ndarray", kind=k.GLOBAL)
-    _add("numpy.dtype", reduce=(_sig(_STR, number, number, required=1, texts={0: lambda text: bool(_PLAIN_DTYPE(text))}),), result=k.NPDTYPE)
+    plain = {0: lambda text: bool(_PLAIN_DTYPE(text))}
+    _add("numpy.dtype", reduce=(_sig(_STR, number, number, required=1, texts=plain),), result=k.NPDTYPE)
     for core in ("core", "_core"):
         _add(f"numpy.{core}.multiarray._reconstruct", reduce=(_sig(_CLASS, _TUPLE, raw),), result=k.NPARRAY)
         _add(f"numpy.{core}.multiarray.scalar", reduce=(_sig(_m(k.NPDTYPE), raw),))
@@ -241,7 +242,7 @@ def _numpy() -> None:
         _add(name, reduce=(_sig(made, _CLASS, required=0),), result=k.NPRNG)
     _add(generators.SEED_CLASS)
     _add(generators.SEED_CONSTRUCTOR, reduce=(_sig(_CLASS, _INT, _TUPLE | _NONE),), result=k.NPRNG)
-    for name in (
+    for name in (  # noqa: SIM905 — a list of forty words reads better without its quotes
         "bool_ bool int8 int16 int32 int64 uint8 uint16 uint32 uint64 longlong ulonglong float16 float32 float64 longdouble "
         "complex64 complex128 clongdouble str_ bytes_ datetime64 timedelta64"
     ).split():

@@ -21,8 +21,17 @@ from safeload.walk.strided import check_sizes
 from safeload.walk.tensor_names import TENSOR_NAMES
 
 __all__ = [
-    "CONSTANTS", "HANDLERS", "OBJECT_TYPES", "SPARSE_LAYOUTS", "TENSOR_TYPES", "check_attributes", "check_device",
-    "check_layout", "check_sizes", "cheap", "set_uuid",
+    "CONSTANTS",
+    "HANDLERS",
+    "OBJECT_TYPES",
+    "SPARSE_LAYOUTS",
+    "TENSOR_TYPES",
+    "cheap",
+    "check_attributes",
+    "check_device",
+    "check_layout",
+    "check_sizes",
+    "set_uuid",
 ]  # fmt: skip
 
 SPARSE_LAYOUTS: Final = frozenset(f"torch.sparse_{name}" for name in ("coo", "csr", "csc", "bsr", "bsc"))

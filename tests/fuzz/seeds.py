@@ -22,13 +22,13 @@ def _objects() -> dict[str, object]:
     tied = torch.nn.Parameter(torch.ones(3))
     state = collections.OrderedDict(weight=base, view=base[1:, ::2], transposed=base.t(), tied=tied, again=tied)
     state._metadata = collections.OrderedDict({"": {"version": 1}})  # type: ignore[attr-defined]
-    eye = torch.eye(3)
+    eye, adam = torch.eye(3), torch.optim.Adam([tied])
     return {
         "state dict": state,
         "dtypes": [torch.zeros(2, dtype=dtype) for dtype in (torch.bool, torch.int8, torch.bfloat16, torch.complex64, torch.float8_e5m2)],
         "sparse": {"coo": eye.to_sparse(), "csr": eye.to_sparse_csr(), "bsc": torch.eye(4).to_sparse_bsc((2, 2))},
         "numpy": {"a": np.arange(6.0).reshape(2, 3), "f": np.float64(1.5), "d": np.dtype("<i4")},
-        "training": {"step": 7, "lr": 0.5, "names": ["a", "b"], "set": {1, 2}, "bytes": b"\x00\xff", "opt": torch.optim.Adam([tied]).state_dict()},
+        "training": {"step": 7, "lr": 0.5, "names": ["a", "b"], "set": {1, 2}, "bytes": b"\x00\xff", "opt": adam.state_dict()},
         "bits": [torch.tensor([1 + 2j]).conj(), torch._neg_view(torch.ones(2))],
     }  # fmt: skip
 
@@ -53,7 +53,7 @@ def _seeds() -> Iterator[tuple[str, bytes]]:
     for protocol in (0, 2, 5):
         yield f"pickle {protocol}", pickle.dumps({"words": ["a", "é"], "n": [1, -2, 1 << 70, 1.5], "t": (None, True)}, protocol)
     script = io.BytesIO()
-    torch.jit.save(torch.jit.script(torch.nn.Linear(2, 2)), script)  # type: ignore[no-untyped-call]
+    torch.jit.save(torch.jit.script(torch.nn.Linear(2, 2)), script)
     yield "torchscript", script.getvalue()
     array = io.BytesIO()
     np.save(array, np.arange(4.0))

@@ -60,8 +60,7 @@ def outcome(data: bytes, **options: Any) -> tuple[str, Any]:
     try:
         return "value", safeload.load(memoryview(data), map_location="cpu", policy={}, lock=False, **options)
     except SafeloadError as error:
-        assert str(error)
-        return "refused", error
+        return "refused" if str(error) else "refused without a word", error
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -112,7 +111,7 @@ def test_fuzz_what_torch_also_loads_is_the_same() -> None:
             continue
         try:
             theirs = torch.load(io.BytesIO(bad), map_location="cpu", weights_only=True)
-        except Exception:  # noqa: BLE001, S112 — torch refuses more than we do, in many ways
+        except Exception:
             continue
         both += 1
         assert difference(value, theirs) is None, (name, difference(value, theirs))

@@ -30,7 +30,8 @@ VALUES: list[Any] = [
     "x" * 300, b"", b"\x00\xff" * 200, bytearray(b"ab"), (), (1,), (1, 2), (1, 2, 3), (1, 2, 3, 4), [], [1], {}, {1: 2}, set(), {1, 2},
     frozenset({3}), 1 + 2j, slice(1, None, 2), range(3), range(1, 10, 3), Ellipsis, NotImplemented, collections.OrderedDict(b=1, a=2),
     collections.Counter("abca"), collections.defaultdict(list, {"a": [1]}), collections.deque([1, 2], 5), collections.deque(),
-    datetime.datetime(2026, 1, 2, 3, 4, 5, 6), datetime.datetime(2026, 1, 2, tzinfo=ZONE), datetime.date(2026, 1, 2),
+    datetime.datetime(2026, 1, 2, 3, 4, 5, 6),
+    datetime.datetime(2026, 1, 2, tzinfo=ZONE), datetime.date(2026, 1, 2),
     datetime.time(1, 2, 3, 4), datetime.timedelta(1, 2, 3), ZONE, decimal.Decimal("-1.50"), fractions.Fraction(-3, 7),
     uuid.UUID(int=77), pathlib.PurePosixPath("/a/b"), pathlib.PureWindowsPath("c:/x"), pathlib.PosixPath("a/b"), list, dict, int,
 ]  # fmt: skip
@@ -189,7 +190,8 @@ def test_order_of_attributes_of_an_ordered_dict_is_not_the_files_to_choose() -> 
     """BUILD could put `keys` or `__class__` on it; only `_metadata` is ever written."""
 
     def built(*pairs: bytes) -> bytes:
-        return forge.stream(forge.call("collections", "OrderedDict"), forge.EMPTY_DICT, forge.MARK, *pairs, forge.SETITEMS, forge.BUILD, forge.STOP)
+        state = forge.stream(forge.EMPTY_DICT, forge.MARK, *pairs, forge.SETITEMS)
+        return forge.stream(forge.call("collections", "OrderedDict"), state, forge.BUILD, forge.STOP)
 
     assert value_of(built(forge.TEXT("_metadata"), forge.INT(1))).__dict__ == {"_metadata": 1}
     for name in ("keys", "__class__", "items"):
@@ -208,7 +210,8 @@ def test_doubling_through_the_memo_is_not_hashed() -> None:
     assert walk(forge.stream(doubled, forge.STOP)).error is not None
     # A list hides the tuple from the walk; the build looks at what it hashes.
     data = forge.stream(forge.EMPTY_TUPLE, *[forge.DUP, forge.TUPLE2] * 30)
-    hidden = forge.stream(forge.GLOBAL("builtins", "set"), forge.MARK, forge.EMPTY_LIST, data, forge.APPEND, forge.TUPLE, forge.REDUCE, forge.STOP)
+    listed = forge.stream(forge.EMPTY_LIST, data, forge.APPEND)
+    hidden = forge.stream(forge.GLOBAL("builtins", "set"), forge.MARK, listed, forge.TUPLE, forge.REDUCE, forge.STOP)
     seen = walk(hidden)
     with pytest.raises(MalformedError):
         build(seen, Model(seen))
