@@ -27,6 +27,7 @@ __all__ = ["CompressedFile"]
 _UNPACKED: Final = "unpacked"
 _CHUNK: Final = 1 << 20
 _PROBE: Final = 1 << 16
+_FIRST: Final = 512  # bytes that must come out of what may be text
 _MEMORY: Final = 256 << 20  # for the dictionary of xz and lzma; `xz -9` writes 64 MiB
 _MEMBERS: Final = 100_000  # compressed streams behind one another
 _ZFILE: Final = b"ZF0x"
@@ -110,7 +111,7 @@ class CompressedFile:
         if codec is None:
             return False
         try:
-            return bool(codec.machine().decompress(bytes(source.head(_PROBE)), 1)) or len(codec.magic) > 2
+            return bool(codec.machine().decompress(bytes(source.head(_PROBE)), _FIRST)) or len(codec.magic) > 2
         except (zlib.error, OSError, EOFError, ValueError, ImportError, MemoryError):
             return len(codec.magic) > 3
         except Exception as error:  # lzma.LZMAError, whose module may be missing
