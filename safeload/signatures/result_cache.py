@@ -3,7 +3,7 @@
 The key is SHA-256 over everything that the answer depends on: the artifact and all that is locked with it, the stored
 signature, the signer's block, every byte of its trust material, the policy's terms, and the versions of what verified it. An
 entry repeats its key, so a torn or copied file is no answer. It is not signed: a key for that would lie beside it. Whoever
-can write a user's cache directory could add entries, and that is what `verify = "cached"` trusts (docs/decisions/0005).
+can write a user's cache directory could add entries, and that is what `verify = "cached"` trusts (docs/decisions/0007).
 """
 
 from __future__ import annotations

@@ -1,0 +1,215 @@
+"""sign → lock → verify → load through the commands; first use, changed and vanished signers; a lockfile that is signed."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from cryptography.hazmat.primitives.asymmetric import ec
+
+import safeload
+from safeload.cli import run
+from safeload.errors import MissingExtraError, SignatureError
+from safeload.lockfile import read
+from safeload.signatures.result_cache import forget
+from safeload.signing import sign
+from tests.fake_sigstore import IDENTITY, ISSUER, FakeSigstore
+from tests.forge_signed import make_model, sha256, write_keys
+
+GOLDEN_FIRST_USE = """\
+m/model.pt  added  torch-zip  sha256:…  "m"
+signer acme-models  first use  sigstore-blob  m/model.pt.sigstore.json  "m"
+  identity https://github.com/acme/models/.github/workflows/release.yml@refs/tags/v1
+  issuer   https://issuer.example
+  trusted on first use: compare identity and issuer with what the publisher says elsewhere
+"""
+GOLDEN_VANISHED = """\
+m/model.pt  refused  torch-zip  sha256:…  "m"
+  its signer changed or vanished: see below; --accept-signer-change accepts that
+signature  not verified  sigstore-blob  m/model.pt.sigstore.json  "m"
+  release: the signature is over other bytes: expected sha256:…, found sha256:…
+signer release  vanished  sigstore-blob  m/model.pt.sigstore.json  "m"
+  m/model.pt.sigstore.json: release: the signature is over other bytes: expected sha256:…, found sha256:…
+"""
+
+
+@pytest.fixture
+def top(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    make_model(tmp_path / "m")
+    write_keys(tmp_path, "k", ec.SECP256R1())
+    monkeypatch.chdir(tmp_path)
+    forget()
+    return tmp_path
+
+
+def shown(capsys: pytest.CaptureFixture[str]) -> str:
+    import re
+
+    return re.sub(r"sha256:[0-9a-f]{12,64}", "sha256:…", capsys.readouterr().out)
+
+
+def lock_signed(top: Path) -> None:
+    assert run(["trust", "add", "release", "--public-key", "k.pub"]) == 0
+    assert run(["sign", "m/model.pt", "--key", "k.pem"]) == 0
+    assert run(["lock", "m", "--require", "release"]) == 0
+
+
+def change_model(top: Path) -> None:
+    (top / "m/model.pt").write_bytes(b"\x80\x02}q\x00X\x01\x00\x00\x00aq\x01K\x01s.")
+
+
+def test_sign_lock_verify(top: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    lock_signed(top)
+    capsys.readouterr()
+    assert run(["verify", "--format", "json"]) == 0
+    result = json.loads(capsys.readouterr().out)
+    assert [(entry["signer"], entry["status"]) for entry in result["signatures"]] == [("release", "verified")]
+    model = read("safeload.lock").models[0]
+    assert model.require is not None
+    assert model.require.all == ("release",)
+    (top / "m/model.pt.sigstore.json").write_text("{}")
+    assert run(["verify"]) == 1
+    out = shown(capsys)
+    assert "the stored signature is not the pinned one: m/model.pt.sigstore.json: expected sha256:…, found sha256:…" in out
+    assert "m/model.pt: signatures of all of release are required; verified: none" in out
+
+
+def test_a_signer_that_vanished_is_refused_until_accepted(top: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The file changed, and the old signature lies beside it still."""
+    lock_signed(top)
+    before = (top / "safeload.lock").read_bytes()
+    change_model(top)
+    capsys.readouterr()
+    assert run(["lock", "m/model.pt"]) == 1
+    assert shown(capsys).replace("pickle", "torch-zip") == GOLDEN_VANISHED
+    assert (top / "safeload.lock").read_bytes() == before
+    assert run(["lock", "m/model.pt", "--check"]) == 1
+    assert run(["lock", "m/model.pt", "--accept-signer-change"]) == 0
+    assert read("safeload.lock").models[0].signatures == ()
+    with pytest.raises(SignatureError, match="signatures of all of release are required"):
+        safeload.load("m/model.pt")
+
+
+def test_signing_anew_renews(top: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The same signer over the new bytes is no change of signer."""
+    lock_signed(top)
+    change_model(top)
+    assert run(["sign", "m/model.pt", "--key", "k.pem"]) == 2, "the old signature is not overwritten unasked"
+    assert run(["sign", "m/model.pt", "--key", "k.pem", "--force"]) == 0
+    capsys.readouterr()
+    assert run(["lock", "m/model.pt"]) == 0
+    assert "signer release  renewed" in shown(capsys)
+
+
+@pytest.mark.torch
+def test_first_use_is_shown_and_another_signer_is_refused(top: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Trust on first use, then exactly that identity."""
+    with FakeSigstore() as sigstore:
+        (top / "config.json").write_text(sigstore.trust_config)
+        (top / "root.json").write_text(sigstore.trusted_root)
+        keyless = ["--trust-config", "config.json"]
+        assert run(["sign", "m/model.pt", "--token", sigstore.token(), *keyless]) == 0
+        assert run(["trust", "add", "private", "--identity", "nobody@example.org", "--issuer", ISSUER, "--trust-root", "root.json"]) == 0
+        capsys.readouterr()
+        assert run(["lock", "m/model.pt", "--name", "m"]) == 0
+        assert shown(capsys) == GOLDEN_FIRST_USE
+        assert safeload.verify("m").signatures[0].identity == IDENTITY
+        evil = sigstore.token(sub="mallory@example.org", email="mallory@example.org")
+        assert run(["sign", "m/model.pt", "--token", evil, *keyless, "--force"]) == 0
+        capsys.readouterr()
+        assert run(["lock", "m/model.pt"]) == 1
+        out = shown(capsys)
+        assert "signer acme-models  vanished" in out
+        assert "now signed by mallory: mallory@example.org" in out
+
+
+def test_trust_show_names_what_is_wrong(top: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    lock_signed(top)
+    assert run(["trust", "show"]) == 0
+    (top / "k.pub").write_text("x")
+    capsys.readouterr()
+    assert run(["trust", "show"]) == 1
+    assert "the public key of 'release' is not the pinned one: k.pub: expected sha256:…, found sha256:…" in shown(capsys)
+
+
+# ---- the lockfile's own signature
+
+
+def signed_lock_policy(top: Path) -> dict[str, Any]:
+    (top / "safeload.toml").write_text(
+        f'[lock-signer]\nkind = "key"\npublic-key = "k.pub"\npublic-key-sha256 = "{sha256(top / "k.pub")}"\n', encoding="utf-8"
+    )
+    return {}
+
+
+@pytest.mark.torch
+def test_a_lockfile_can_be_required_signed(top: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Policy names the signer, because a lockfile cannot vouch for itself."""
+    lock_signed(top)
+    signed_lock_policy(top)
+    with pytest.raises(SignatureError, match="policy wants the lockfile signed: the lockfile's signature cannot be read"):
+        safeload.load("m/model.pt")
+    assert run(["sign", "safeload.lock", "--key", "k.pem"]) == 0
+    safeload.load("m/model.pt")
+    assert run(["verify"]) == 0
+    text = (top / "safeload.lock").read_text()
+    (top / "safeload.lock").write_text(text.replace('require = { all = ["release"] }\n', ""))
+    with pytest.raises(SignatureError, match="policy wants the lockfile signed: the signature is over other bytes"):
+        safeload.load("m/model.pt")
+    assert run(["verify"]) == 1
+    assert run(["lock", "m/model.pt"]) == 1, "nor is it built upon"
+
+
+# ---- others read what we write, and we what they write
+
+
+@pytest.mark.torch
+def test_model_signing_and_the_sigstore_command_agree(top: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Both directions with model-signing, keys and keyless; ours to the sigstore command."""
+    pytest.importorskip("OpenSSL")
+    signing = pytest.importorskip("model_signing.signing")
+    verifying = pytest.importorskip("model_signing.verifying")
+    sign("m", key="k.pem")
+    verifying.Config().use_elliptic_key_verifier(public_key=top / "k.pub").verify(top / "m", top / "m/model.sig")
+    (top / "m/model.sig").unlink()
+    signing.Config().use_elliptic_key_signer(private_key=top / "k.pem").sign(top / "m", top / "m/model.sig")
+    assert run(["trust", "add", "release", "--public-key", "k.pub"]) == 0
+    assert run(["lock", "m", "--require", "release", "--complete"]) == 0
+    safeload.load("m/model.pt")
+    with FakeSigstore() as sigstore:
+        (top / "config.json").write_text(sigstore.trust_config)
+        shutil.copytree(top / "m", top / "n", ignore=shutil.ignore_patterns("*.sig"))
+        sign("n", token=sigstore.token(), trust_config="config.json")
+        config = verifying.Config().use_sigstore_verifier(identity=IDENTITY, oidc_issuer=ISSUER, trust_config=top / "config.json")
+        config.verify(top / "n", top / "n/model.sig")
+        sign("n/model.pt", token=sigstore.token(), trust_config="config.json")
+        command = [sys.executable, "-m", "sigstore", "--trust-config", "config.json", "verify", "identity", "--bundle",
+                   "n/model.pt.sigstore.json", "--cert-identity", IDENTITY, "--cert-oidc-issuer", ISSUER, "n/model.pt"]  # fmt: skip
+        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+        assert done.returncode == 0, done.stderr
+
+
+def test_a_hash_only_load_imports_no_signature_code(top: Path) -> None:
+    """Who asks for no signature pays for none."""
+    assert run(["lock", "m/model.pt"]) == 0
+    code = (
+        "import sys, safeload\n"
+        "from safeload.api import Gate\nfrom safeload.context import Context\nContext.of()\n"
+        "bad = {'sigstore', 'cryptography', 'pysequoia', 'safeload.signatures'} & set(sys.modules)\nassert not bad, bad"
+    )
+    root = Path(__file__).parents[2]
+    subprocess.run([sys.executable, "-c", code], check=True, env={"PYTHONPATH": str(root), "PATH": ""}, timeout=60)
+
+
+def test_openpgp_without_its_extra_is_an_error_that_names_it(top: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "pysequoia", None)
+    (top / "cert.asc").write_text("x")
+    from safeload.trusting import add_signer
+
+    with pytest.raises(MissingExtraError, match=r"safeload\[openpgp\]"):
+        add_signer("pgp", openpgp="cert.asc")
