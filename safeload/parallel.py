@@ -70,12 +70,14 @@ def in_parallel(count: int, work: Callable[[int], None], threads: int) -> None:
                 break
             helpers.append(helper)
         loop()
-    except BaseException as error:
+    except BaseException as error:  # noqa: BLE001 — as above
         errors.append(error)
-        raise
-    finally:
-        for helper in helpers:
-            helper.join()
+    for helper in helpers:
+        while helper.is_alive():
+            try:
+                helper.join()
+            except BaseException as error:  # noqa: BLE001 — an interrupt stops the others first, and is raised when they ended
+                errors.append(error)
     if errors:
         raise errors[0]
 
