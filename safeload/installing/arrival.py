@@ -2,26 +2,29 @@
 
 from __future__ import annotations
 
-import importlib.abc
-import importlib.machinery
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from types import ModuleType
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from importlib.machinery import ModuleSpec
 
 __all__ = ["Watcher"]
 
 Arrived = Callable[[ModuleType], None]
 
 
-class _Loader(importlib.abc.Loader):
+# Neither class derives from those of importlib.abc: importing that costs more than all of this package, and every Python that
+# a covered program starts would pay for it.
+class _Loader:
     """Stands in for a module's own loader while it is executed, then steps back."""
 
     def __init__(self, inner: Any, arrived: Arrived) -> None:
         self._inner = inner
         self._arrived = arrived
 
-    def create_module(self, spec: importlib.machinery.ModuleSpec) -> ModuleType | None:
+    def create_module(self, spec: ModuleSpec) -> ModuleType | None:
         """As the module's own loader does."""
         made: ModuleType | None = self._inner.create_module(spec)
         return made
@@ -35,7 +38,7 @@ class _Loader(importlib.abc.Loader):
         self._arrived(module)
 
 
-class Watcher(importlib.abc.MetaPathFinder):
+class Watcher:
     """Finds nothing by itself: asks the other finders for the modules that it waits for, and wraps what they found."""
 
     def __init__(self, waiting: Mapping[str, Arrived]) -> None:
@@ -55,9 +58,7 @@ class Watcher(importlib.abc.MetaPathFinder):
         if self in sys.meta_path:
             sys.meta_path.remove(self)
 
-    def find_spec(
-        self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
-    ) -> importlib.machinery.ModuleSpec | None:
+    def find_spec(self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None) -> ModuleSpec | None:
         """Find a module that is waited for; None for all others."""
         arrived = self._waiting.get(fullname)
         if arrived is None:
@@ -66,10 +67,10 @@ class Watcher(importlib.abc.MetaPathFinder):
             find = getattr(finder, "find_spec", None)
             if finder is self or find is None:
                 continue
-            spec: importlib.machinery.ModuleSpec | None = find(fullname, path, target)
+            spec: ModuleSpec | None = find(fullname, path, target)
             if spec is not None:
                 if not hasattr(spec.loader, "exec_module"):
                     raise ImportError(f"safeload is installed and cannot wait for {fullname}: its loader has no exec_module", name=fullname)
-                spec.loader = _Loader(spec.loader, arrived)
+                spec.loader = _Loader(spec.loader, arrived)  # type: ignore[assignment]
                 return spec
         return None

@@ -89,9 +89,10 @@ def environment(options: Options, environ: Mapping[str, str], **more: str) -> di
 def from_environment() -> None:
     """Install as `VARIABLE` says, in a process that `safeload run` or one of its children started.
 
+    Policy and lock were read by `safeload run` before it started the program, and are read again by the first load.
+
     Raises:
         KeyError, ValueError: the variable is not what `environment` writes; the caller stops the process then.
-        PolicyError, LockfileError: what is in force is not valid.
     """
     from safeload.installing.switch import push
 
@@ -100,7 +101,6 @@ def from_environment() -> None:
         policy=said["policy"], lock=said["lock"], unknown=said["unknown"], guard=said["guard"], unpinned=said["unpinned"],
         directory=Path(said["directory"]),
     )  # fmt: skip
-    options.context()
     if said.get("trace"):
         from safeload.installing.tracing import write_trace
 

@@ -5,11 +5,13 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import TYPE_CHECKING, Any, Final, Literal
 
-from safeload.context import Context
 from safeload.errors import UsageError
 from safeload.findings import escape
+
+if TYPE_CHECKING:
+    from safeload.context import Context
 
 __all__ = ["GUARDS", "Options"]
 
@@ -57,6 +59,9 @@ class Options:
 
     def context(self) -> Context:
         """What is in force now: places are fixed, contents are read again, so that `safeload lock` helps a running program."""
+        # Imported here, because every Python that a covered program starts imports this module first.
+        from safeload.context import Context
+
         policy, lock = self.policy, self.lock
         if policy is None:
             from safeload.policy import load_policy
