@@ -46,8 +46,10 @@ def _lossless(opened: Opened, reading: Reading, limit: int | None) -> Input:
     source = opened.source
     own = opened.contents.metadata if opened.contents.format == "safetensors" else {}
 
+    read = plain_reader(source)
+
     def expected(_number: int, root: StorageSpec) -> Iterator[memoryview]:
-        return storage_bytes(plain_reader(source), root, reading.limits, source.name)
+        return storage_bytes(read, root, reading.limits, source.name)
 
     origin = Origin(opened.contents.format, source.size)
     return Input(tree, plan, [source], origin, dict(own), expected, opened.script)

@@ -62,10 +62,11 @@ def _opened(src: Path, reading: Reading) -> Iterator[_Held]:
         reader = detect(source)
         if reader is None or reader.name != "safetensors":
             opened = open_tree(source, reading, Policy(), strict=False)
+            read = plain_reader(source)
             tree = encode_tree(opened.root, opened.recorder)
             yield _Held(
                 opened.root, opened.recorder, tree,
-                lambda _number, root: storage_bytes(plain_reader(source), root, reading.limits, source.name), source.name,
+                lambda _number, root: storage_bytes(read, root, reading.limits, source.name), source.name,
             )  # fmt: skip
             return
     with open_joined(paths, reading) as joined:
@@ -230,9 +231,10 @@ def _prove(draft: Draft, held: _Held, reading: Reading) -> tuple[str, str]:
         if again.contents.format not in ("torch-zip", "torchscript"):
             raise NotTheSameError("the archive is not read as a torch zip")
         tree = encode_tree(again.root, again.recorder)
+        read = plain_reader(source)
         for root, other in zip(_roots(held.tree), _roots(tree), strict=True):
             expected = held.chunks(0, root)
-            compare_bytes(f"storage {root.key}", expected, storage_bytes(plain_reader(source), other, reading.limits, source.name))
+            compare_bytes(f"storage {root.key}", expected, storage_bytes(read, other, reading.limits, source.name))
         for what, a, b in zip(("root", "nodes", "globals", "storages", "sharing", "bytes"), _shape(held.tree), _shape(tree), strict=False):
             if a != b:
                 raise NotTheSameError(f"the archive has other {what} than were written{first_difference(a, b)}")

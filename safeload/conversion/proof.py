@@ -80,7 +80,7 @@ def pieces_of(bound: Bound, number: int) -> tuple[Piece, ...]:
     region = bound.specs[number].region
     if region is None or not region.nbytes:
         return ()
-    whole = next((one for one in bound.wholes if one.offset == region.offset), None)
+    whole = bound.by_offset.get(region.offset)
     return whole.pieces if whole is not None else (Piece(region.offset, region.nbytes),)
 
 

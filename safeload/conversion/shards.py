@@ -94,9 +94,12 @@ def _joined(path: Path, table: Mapping[str, str], opened: list[Opened], reading:
     tree.sources = sources
     plan = make_plan(tree, named_tensors(root), limit=limit)
 
+    readers = [plain_reader(one.source) for one in opened]
+
     def expected(_number: int, spec: StorageSpec) -> Iterator[memoryview]:
-        source = opened[sources.get(id(spec), 0)].source
-        return storage_bytes(plain_reader(source), spec, reading.limits, source.name)
+        number = sources.get(id(spec), 0)
+        source = opened[number].source
+        return storage_bytes(readers[number], spec, reading.limits, source.name)
 
     origin = Origin(opened[0].contents.format, sum(one.source.size for one in opened))
     inert = tuple(dict.fromkeys(name for one in opened for name in one.report.unmodelled))

@@ -7,6 +7,7 @@ the end of the file, and `restored` gives a source that has bytes there.
 
 from __future__ import annotations
 
+import bisect
 import itertools
 import sys
 import threading
@@ -68,12 +69,14 @@ class Bound:
     Attributes:
         specs: In the order of the manifest.
         wholes: Those that must be put together.
+        by_offset: The same, by their place.
         size: Bytes of the file, with the places behind its end.
         payloads: Where long bytes of the tree lie.
     """
 
     specs: list[StorageSpec] = field(default_factory=list)
     wholes: list[Whole] = field(default_factory=list)
+    by_offset: dict[int, Whole] = field(default_factory=dict)
     size: int = 0
     payloads: list[Region] = field(default_factory=list)
 
@@ -137,9 +140,11 @@ def _region(number: int, of: list[Any], names: tuple[str, ...], table: Mapping[s
     plain = all(piece.stride is None for piece in pieces)
     if plain and all(left.offset + left.nbytes == right.offset for left, right in itertools.pairwise(pieces)):
         return Region(pieces[0].offset if pieces else 0, total, member=names[0] if names else None)
-    bound.wholes.append(Whole(bound.size, total, tuple(pieces)))
+    whole = Whole(bound.size, total, tuple(pieces))
+    bound.wholes.append(whole)
+    bound.by_offset[whole.offset] = whole
     bound.size += total
-    return Region(bound.wholes[-1].offset, total, member=names[0])
+    return Region(whole.offset, total, member=names[0])
 
 
 def _piece(number: int, piece: Any, name: str, table: Mapping[str, TensorSpec]) -> Piece:
@@ -185,6 +190,7 @@ class _Restored:
     def __init__(self, source: Source, bound: Bound) -> None:
         self._source = source
         self._wholes = bound.wholes
+        self._starts = [whole.offset for whole in bound.wholes]
         self.size = bound.size
         self._lock = threading.Lock()
         self._made: dict[int, memoryview] = {}
@@ -195,8 +201,9 @@ class _Restored:
             # Kept by the source itself: a digest that is taken later goes over this very memory.
             self._source.readinto(offset, view, keep=True)
             return len(view)
-        whole = next((one for one in self._wholes if one.offset <= offset and offset + len(view) <= one.offset + one.nbytes), None)
-        if whole is None:
+        index = bisect.bisect_right(self._starts, offset) - 1
+        whole = self._wholes[index] if index >= 0 else None
+        if whole is None or offset + len(view) > whole.offset + whole.nbytes:
             return 0
         data = self._bytes(whole)
         view[:] = data[offset - whole.offset : offset - whole.offset + len(view)]

@@ -127,6 +127,7 @@ def at_once(source: Source, base: int) -> Callable[[int, int], bytearray]:
 def _expected(opened: Opened, state: _Weights, reading: Reading, directory: Path) -> Callable[[int, StorageSpec], Iterator[Any]]:
     """The bytes that each weight must have, read from the source once more."""
     source = opened.source
+    read = plain_reader(source)
 
     def expected(_number: int, spec: StorageSpec) -> Iterator[Any]:
         entry = state.made[id(spec)]
@@ -139,7 +140,7 @@ def _expected(opened: Opened, state: _Weights, reading: Reading, directory: Path
             return
         with Spool(entry.span, directory) as spool:
             position = 0
-            for chunk in storage_bytes(plain_reader(source), root, reading.limits, source.name):
+            for chunk in storage_bytes(read, root, reading.limits, source.name):
                 start, stop = max(entry.lo - position, 0), min(entry.lo + entry.span - position, len(chunk))
                 if start < stop:
                     spool.append(chunk[start:stop])
