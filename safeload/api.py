@@ -85,7 +85,9 @@ def scan(
         return scan_source(source, context, pin=target.pin, reading=reading, digest=digest)
 
 
-def scan_source(source: Source, context: Context, *, pin: Pin | None = None, reading: Reading | None = None, digest: bool = False) -> Report:
+def scan_source(
+    source: Source, context: Context, *, pin: Pin | None = None, reading: Reading | None = None, digest: bool = False
+) -> Report:
     """Do what `scan` does, for a file that is open already.
 
     Args:

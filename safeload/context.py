@@ -84,7 +84,7 @@ class Context:
             return Target(path, None, path)
         from safeload.lockfile import lookup
 
-        if isinstance(f, str) and self.lock.model(f) is not None and not os.path.exists(path):
+        if isinstance(f, str) and self.lock.model(f) is not None and not Path(path).exists():
             pin = lookup(self.lock, self.lock_path, name=f)
             if pin is not None:
                 return Target(os.fspath(pin.path), pin, os.fspath(pin.path))

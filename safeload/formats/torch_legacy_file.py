@@ -12,8 +12,8 @@ from typing import Final
 
 from safeload.errors import MalformedError, RefusedError, SafeloadError
 from safeload.formats.base import Contents, StreamPart
-from safeload.formats.streams import walk_growing
 from safeload.formats.storages import StorageRef, StorageTable, as_finding, storage_refs, text
+from safeload.formats.streams import walk_growing
 from safeload.program import DTYPE_BITS, Region
 from safeload.source import Reading, Source
 from safeload.walk import Walk, finding, walk
@@ -60,7 +60,8 @@ class TorchLegacyFile:
         for index, what in enumerate(_PARTS):
             main = index == 3
             if at >= source.size:
-                raise MalformedError(f"the file ends before its {what}", where=f"@{at}", hint="it is truncated: fetch it again").under("SL502")
+                hint = "it is truncated: fetch it again"
+                raise MalformedError(f"the file ends before its {what}", where=f"@{at}", hint=hint).under("SL502")
             data, walked = walk_growing(source, reading, at, persistent=1 if main else 0)
             part = StreamPart(member=None, offset=at, data=data, walk=walked, main=main)
             contents.parts.append(part)

@@ -16,8 +16,8 @@ from safeload.errors import EndiannessError, MalformedError, SafeloadError
 from safeload.findings import escape
 from safeload.formats.base import Contents, StreamPart
 from safeload.formats.nested import read_members
-from safeload.formats.streams import looks_like_pickle, walk_behind
 from safeload.formats.storages import StorageRef, StorageTable, as_finding, storage_refs
+from safeload.formats.streams import looks_like_pickle, walk_behind
 from safeload.formats.zip_container import Archive, Member, looks_like_zip, read_archive, read_member
 from safeload.program import Region
 from safeload.source import Reading, Source
@@ -74,7 +74,7 @@ class _TorchArchive:
         again: list[Member] = []
         for member in archive.members:
             if member.name.startswith(top) and records.setdefault(member.name[len(top) :], member) is not member:
-                again.append(member)  # torch takes the first of a name; others take the last
+                again.append(member)  # noqa: PERF401 — torch takes the first of a name; others take the last
         strangers = [member for member in archive.members if not member.name.startswith(top)]
         if strangers:
             message = f"members outside the top directory {escape(top)!r}: {escape(strangers[0].name)}"

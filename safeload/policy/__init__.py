@@ -4,10 +4,10 @@
 `denied_reason` knows the names that nobody may grant.
 """
 
+from safeload.denied import DENIED, denied_reason
 from safeload.policy.data import CHOICES, Policy, Rule, SignerRule, Suppression, glob_match
 from safeload.policy.decision import INERT_RULES, decide, signer_reasons, snippet, unpinned_finding
 from safeload.policy.file import load_policy, parse_policy, read_policy
-from safeload.denied import DENIED, denied_reason
 from safeload.policy.signing import IdentityRule, LockSigner, ProvenanceRule
 
 __all__ = [

@@ -9,9 +9,9 @@ import re
 from dataclasses import dataclass, replace
 from typing import Final, Literal
 
+from safeload.denied import denied_reason
 from safeload.errors import PolicyError
 from safeload.findings import Report, escape
-from safeload.denied import denied_reason
 from safeload.policy.signing import IdentityRule, LockSigner, ProvenanceRule
 from safeload.rules import RULES
 

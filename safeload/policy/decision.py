@@ -10,9 +10,9 @@ import posixpath
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Final
 
+from safeload.denied import denied_reason
 from safeload.findings import Decision, Finding, Level, Outcome, Report, escape
 from safeload.policy.data import Policy, SignerRule
-from safeload.denied import denied_reason
 
 __all__ = ["INERT_RULES", "decide", "signer_reasons", "snippet", "unpinned_finding"]
 

@@ -11,10 +11,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final, cast
 
+from safeload.denied import denied_reason
 from safeload.errors import PolicyError
 from safeload.findings import escape
 from safeload.policy.data import CHOICES, Policy, Rule, SignerRule, Suppression
-from safeload.denied import denied_reason
 from safeload.policy.signing import IDENTITY_KEYS, IdentityRule, LockSigner, LockSignerKind, ProvenanceRule
 from safeload.rules import RULES
 from safeload.toml_table import Table, read_toml

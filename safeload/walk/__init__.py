@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -63,11 +64,11 @@ def _choose() -> ModuleType:
     if wanted != "pure":
         try:
             from safeload.walk import _machine_c
-
-            return _machine_c
         except ImportError:
             if wanted == "compiled":
                 raise UsageError("SAFELOAD_MACHINE asks for the compiled machine, and it was not built") from None
+        else:
+            return _machine_c
     from safeload.walk import _machine
 
     return _machine
@@ -118,17 +119,17 @@ def default_resolve(module: str, attribute: str) -> Modelled | None:
     return MODELLED.get(f"{module}.{attribute}") if "." not in attribute else None
 
 
-_PYTHON2: tuple[Mapping[str, str], Mapping[tuple[str, str], tuple[str, str]]] | None = None
+@functools.cache
+def _python2_names() -> tuple[Mapping[str, str], Mapping[tuple[str, str], tuple[str, str]]]:
+    """The standard library's own tables, read when a stream of protocols 0 to 2 first names a global."""
+    from _compat_pickle import IMPORT_MAPPING, NAME_MAPPING
+
+    return IMPORT_MAPPING, NAME_MAPPING
 
 
 def python3_name(module: str, attribute: str) -> tuple[str, str]:
-    """The name that Python 3 gives a global of protocols 0 to 2, by the standard library's own tables."""
-    global _PYTHON2
-    if _PYTHON2 is None:
-        from _compat_pickle import IMPORT_MAPPING, NAME_MAPPING
-
-        _PYTHON2 = (IMPORT_MAPPING, NAME_MAPPING)
-    modules, names = _PYTHON2
+    """The name that Python 3 gives a global of protocols 0 to 2."""
+    modules, names = _python2_names()
     if (module, attribute) in names:
         return names[(module, attribute)]
     return modules.get(module, module), attribute

@@ -423,7 +423,7 @@ def _first(model: Model, args: tuple[Any, ...], at: int) -> Any:
 _SCRIPT: Final = ("build_intlist", "build_doublelist", "build_boollist", "build_tensorlist", "restore_type_tag")
 
 # Last, because the types of the handlers name Model.
-from safeload.walk import arrays, generators, torch_calls
+from safeload.walk import arrays, generators, torch_calls  # noqa: E402
 
 Model.handlers = {
     **values.HANDLERS, **torch_calls.HANDLERS, **arrays.HANDLERS, **generators.HANDLERS,
