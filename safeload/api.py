@@ -403,12 +403,22 @@ def _load(source: Source, context: Context, target: Target, arguments: Arguments
                 before_build=before_build if gate.needs_digest else _nothing,
                 leaf=_leaf_bytes() if gate.by_tree and not gate.stamped else None,
                 check_crc=not (gate.by_tree or gate.stamped),
+                described=_described(contents, source),
             )
         except SafeloadError as error:
             raise error.at(source.name) from error.__cause__
     if contents.end is not None:
         source.leave_at(contents.end)
     return value
+
+
+def _described(contents: Contents, source: Source) -> Any:
+    """What a converted file says of the object that it was made from; None for any other."""
+    if contents.format != "safetensors":
+        return None
+    from safeload.conversion import converted
+
+    return converted(contents, source)
 
 
 def _nothing() -> None:

@@ -16,6 +16,7 @@ from safeload.conversion.scalars import Json
 from safeload.conversion.storages import Bound
 from safeload.errors import LimitError, MalformedError, RefusedError, SafeloadError
 from safeload.findings import escape
+from safeload.policy import snippet
 from safeload.program import DTYPE_BITS, Inert
 from safeload.source import Source
 from safeload.walk import kinds as k
@@ -48,7 +49,10 @@ def build_tree(manifest: Manifest, bound: Bound, model: Model, source: Source) -
     refused = [name for name in manifest.walk.unmodelled if name not in model.grants]
     if refused and model.unknown != "inert":
         names = ", ".join(escape(name) for name in refused[:20]) + (", …" if len(refused) > 20 else "")
-        raise RefusedError(f"refused: names globals that are not modelled: {names}", where=f"!{KEY}", globals=refused).under("SL103")
+        hint = 'as inert data: safeload.load(..., unknown="inert"); if you trust these classes, grant them in your policy:\n'
+        hint += "\n".join(f"    {line}" for line in snippet(refused).splitlines())
+        message = f"refused: names globals that are not modelled: {names}"
+        raise RefusedError(message, where=f"!{KEY}", hint=hint, globals=refused).under("SL103")
     try:
         return _Builder(manifest, bound, model, source).run()
     except SafeloadError as error:
