@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
 
+from safeload.conversion.index import is_index
 from safeload.conversion.job import Gate, Input, Job, Meter, Progress
 from safeload.conversion.manifest import Origin
 from safeload.conversion.names import named_tensors
@@ -16,7 +17,7 @@ from safeload.conversion.output import check_destination
 from safeload.conversion.plan import make_plan
 from safeload.conversion.reading import plain_reader, storage_bytes
 from safeload.conversion.results import ConvertResult, Written
-from safeload.conversion.shards import is_index, opened_shards
+from safeload.conversion.shards import opened_shards
 from safeload.conversion.tree import encode_tree
 from safeload.conversion.weights import weights_of
 from safeload.errors import UsageError

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+from safeload.conversion.index import is_index, read_index
 from safeload.conversion.joined import open_joined
 from safeload.conversion.manifest import KEY, SIDECAR_KEY, manifest_of
 from safeload.conversion.opening import beside_manifest
@@ -23,7 +24,6 @@ from safeload.conversion.reading import plain_reader, storage_bytes
 from safeload.conversion.rebuild import build_tree
 from safeload.conversion.recorder import Recorder
 from safeload.conversion.results import Written
-from safeload.conversion.shards import is_index, read_index
 from safeload.conversion.storages import bind
 from safeload.conversion.tree import Tree, encode_tree
 from safeload.errors import UnsupportedError

@@ -9,6 +9,7 @@ from typing import Any
 
 from safeload.context import Context
 from safeload.conversion.converting import convert_file, default_destination, opened_input
+from safeload.conversion.index import is_index, read_index
 from safeload.conversion.job import Meter, Progress, prove, together
 from safeload.conversion.joined import open_joined
 from safeload.conversion.manifest import Manifest, manifest_of
@@ -16,7 +17,6 @@ from safeload.conversion.opening import beside_manifest
 from safeload.conversion.proof import NotTheSameError
 from safeload.conversion.reading import Tape
 from safeload.conversion.results import CheckResult, ConvertResult
-from safeload.conversion.shards import is_index, read_index
 from safeload.errors import ArgumentError, UsageError
 from safeload.findings import escape
 from safeload.source import Limits, Reading, Source

@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import bisect
 import contextlib
+import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from safeload.conversion.index import read_index
+from safeload.conversion.opening import Converted, converted
 from safeload.conversion.proof import own_table
 from safeload.errors import MalformedError
 from safeload.findings import escape
+from safeload.formats import Contents
 from safeload.program import Region, TensorSpec
-from safeload.source import Reading, Source
+from safeload.source import Limits, Reading, Source
 
-__all__ = ["Joined", "open_joined"]
+__all__ = ["Joined", "open_index", "open_joined"]
 
 
 @dataclass(slots=True)
@@ -84,6 +88,30 @@ def open_joined(paths: Sequence[str | Path], reading: Reading, names: Sequence[s
             start += source.size
         whole = sources[0] if len(sources) == 1 else Source(_Chain(sources), sources[0].name)
         yield Joined(whole, table, metadata, sources)
+
+
+@contextlib.contextmanager
+def open_index(path: str | os.PathLike[str], limits: Limits | None = None) -> Iterator[tuple[Contents, Source, Converted | None]]:
+    """Open an output in several files as one safetensors file.
+
+    Args:
+        path: Its index.
+        limits: Bounds.
+
+    Yields:
+        What a reader would have found in one file, all of the bytes, and the object that they were made from.
+
+    Raises:
+        MalformedError: the index or a file is not valid, or the files do not belong together.
+    """
+    reading = Reading(limits=limits or Limits())
+    table, paths = read_index(Path(path))
+    with open_joined(paths, reading) as joined:
+        if set(joined.table) != set(table):
+            raise MalformedError("the index and the files do not name the same tensors", where=escape(os.fspath(path), 500))
+        contents = Contents(format="safetensors", table=joined.table, metadata=joined.metadata[0])
+        contents.storages = [spec.storage for spec in joined.table.values()]
+        yield contents, joined.source, converted(contents, joined.source, directory=Path(path).parent, limits=reading.limits)
 
 
 def _moved(spec: TensorSpec, by: int) -> TensorSpec:

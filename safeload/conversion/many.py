@@ -10,10 +10,10 @@ from typing import Any, Final
 
 from safeload.conversion.converting import default_destination
 from safeload.conversion.front import convert, source_digests
+from safeload.conversion.index import is_index, read_index
 from safeload.conversion.manifest import KEY, SIDECAR_KEY, manifest_of
 from safeload.conversion.opening import beside_manifest
 from safeload.conversion.results import ConvertResult
-from safeload.conversion.shards import is_index, read_index
 from safeload.directory import files_below
 from safeload.errors import SafeloadError
 from safeload.formats import detect

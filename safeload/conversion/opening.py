@@ -69,12 +69,13 @@ def sidecar_name(name: str) -> str:
     return f"{name.removesuffix('.safetensors')}.safeload.json"
 
 
-def converted(contents: Contents, source: Source, *, limits: Limits | None = None) -> Converted | None:
+def converted(contents: Contents, source: Source, *, directory: Path | None = None, limits: Limits | None = None) -> Converted | None:
     """Open what a safetensors file says of the object that it was made from.
 
     Args:
         contents: From the safetensors reader, without an error.
         source: The same file. A manifest that lies in a file beside it is read from there.
+        directory: Where that would be; by default where `source` was opened.
         limits: Bounds.
 
     Returns:
@@ -86,7 +87,8 @@ def converted(contents: Contents, source: Source, *, limits: Limits | None = Non
     """
     if contents.format != "safetensors" or contents.table is None:
         return None
-    directory = Path(source.path).parent if source.path is not None else None
+    if directory is None and source.path is not None:
+        directory = Path(source.path).parent
     manifest = manifest_of(contents.metadata, beside_manifest(contents.metadata, directory, limits or Limits()))
     if manifest is None:
         return None
