@@ -77,6 +77,7 @@ def test_every_key_of_the_contract_is_read(tmp_path: Path) -> None:
     policy = load_policy(tmp_path)
     assert policy == Policy(
         unpinned="refuse",
+        signature="off",
         allow_globals=("argparse.Namespace",),
         rules=(
             Rule(models="acme/*", signers=SignerRule(all=("acme-release",))),
