@@ -94,7 +94,8 @@ def _hostile(here: Path) -> Any:
 def _mixed(here: Path) -> Any:
     stream = forge.stream(
         forge.PROTO(2), forge.MARK, forge.GLOBAL("argparse", "Namespace"), forge.EMPTY_TUPLE, forge.NEWOBJ,
-        forge.GLOBAL("subprocess", "run"), forge.TEXT("true"), forge.TUPLE1, forge.REDUCE, forge.GLOBAL("builtins", "eval"), forge.LIST, forge.STOP,
+        forge.GLOBAL("subprocess", "run"), forge.TEXT("true"), forge.TUPLE1, forge.REDUCE,
+        forge.GLOBAL("builtins", "eval"), forge.LIST, forge.STOP,
     )  # fmt: skip
     in_checkpoint(here / "mixed.pt", stream)
     return "mixed.pt"

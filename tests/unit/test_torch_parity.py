@@ -208,7 +208,8 @@ for _name in FILES:
         _call = making(lambda name, buffer: buffer(content(name)), _name, _buffer)
         row(f"{_name}: {_kind}", _call, better="the bytes themselves are read")
 
-_THINGS: dict[str, Any] = {"int": 3, "None": None, "float": 1.5, "list": [1], "object": object(), "only read": OnlyRead(), "no seek": NoSeek()}
+_THINGS: dict[str, Any] = {"int": 3, "None": None, "float": 1.5, "list": [1], "object": object(), "only read": OnlyRead()}
+_THINGS["no seek"] = NoSeek()
 for _kind, _thing in _THINGS.items():
     row(f"f: {_kind}", loading(_thing))
 row("f: pipe", making(pipe))
