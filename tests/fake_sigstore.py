@@ -120,11 +120,11 @@ class FakeSigstore:
         rekor: Version of the transparency log's API, 1 or 2.
         tsa: Whether clients are told of the timestamp authority.
         lifetime: Seconds that a signing certificate is valid.
-        backdate: Seconds by which a signing certificate's start lies before now.
+        log_ahead: Seconds by which the log's clock is ahead, so that it sees certificates that have expired.
     """
 
-    def __init__(self, *, rekor: int = 1, tsa: bool = True, lifetime: float = 600, backdate: float = 1) -> None:
-        self.rekor, self.tsa, self.lifetime, self.backdate = rekor, tsa, lifetime, backdate
+    def __init__(self, *, rekor: int = 1, tsa: bool = True, lifetime: float = 600, log_ahead: float = 0) -> None:
+        self.rekor, self.tsa, self.lifetime, self.log_ahead = rekor, tsa, lifetime, log_ahead
         self._ca_key, self._issuing_key, self._ct_key, self._log_key, self._tsa_key = (new_key() for _ in range(5))
         self._ca = certificate("root", self._ca_key, ca=True, days=3650)
         self._issuing = certificate("issuing", self._issuing_key, self._ca, self._ca_key, ca=True, days=3000)
@@ -138,7 +138,7 @@ class FakeSigstore:
 
     def _issue(self, public_key: Any, claims: dict[str, str]) -> x509.Certificate:
         now = dt.datetime.now(dt.UTC)
-        start = now - dt.timedelta(seconds=self.backdate)
+        start = now - dt.timedelta(seconds=1)
         subject = claims.get("email") or claims["sub"]
         name = x509.UniformResourceIdentifier(subject) if "://" in subject else x509.RFC822Name(subject)
         build = (
@@ -184,7 +184,7 @@ class FakeSigstore:
     def _log_v1(self, proposed: dict[str, Any]) -> dict[str, Any]:
         body = _canonical(_dsse_entry(proposed) if proposed["kind"] == "dsse" else proposed)
         index, root, path, checkpoint = self._append(body)
-        promise = {"body": _b64(body), "integratedTime": int(time.time()), "logID": _log_id(self._log_key).hex(), "logIndex": index}
+        promise = {"body": _b64(body), "integratedTime": int(time.time() + self.log_ahead), "logID": _log_id(self._log_key).hex(), "logIndex": index}
         proof = {
             "logIndex": index, "treeSize": len(self._leaves), "rootHash": root.hex(), "hashes": [node.hex() for node in path],
             "checkpoint": checkpoint,

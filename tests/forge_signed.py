@@ -65,12 +65,12 @@ class SignedModel:
             name=NAME, files=tuple(files or map(self.locked, self.paths)), require=self.require, complete=self.complete,
             signatures=(ref,) if self.signed else (),
         )  # fmt: skip
-        roots = ()
+        roots: tuple[TrustRoot, ...] = ()
         if self.signer.kind == "sigstore":
             roots = (TrustRoot(name="default", kind="sigstore", path="root.json", sha256=sha256(self.top / "root.json")),)
         lock = Lockfile(trust_roots=roots, signers=(self.signer,), models=(model,))
         update(self.top / "safeload.lock", lambda _: lock)
         return self.top / "safeload.lock"
 
-    def change_signer(self, **fields: str) -> None:
-        self.signer = replace(self.signer, **fields)
+    def change_signer(self, *, identity: str | None = None, issuer: str | None = None) -> None:
+        self.signer = replace(self.signer, identity=identity or self.signer.identity, issuer=issuer or self.signer.issuer)

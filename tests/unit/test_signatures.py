@@ -295,15 +295,13 @@ def test_any_of_several_is_enough(top: Path) -> None:
 def test_the_answer_is_remembered_and_hangs_on_everything(top: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A second load verifies nothing; any change asks again."""
     asked: list[str] = []
-    from safeload.signatures import checking
-
-    real = checking.verify
+    from safeload.trust.schemes import verify
 
     def counting(kind: str, *rest: Any) -> Any:
         asked.append(kind)
-        return real(kind, *rest)
+        return verify(kind, *rest)
 
-    monkeypatch.setattr(checking, "verify", counting)
+    monkeypatch.setattr("safeload.signatures.checking.verify", counting)
     model = blob(top)
     model.write()
     safeload.load("m/model.pt")
@@ -344,3 +342,17 @@ def test_verify_shows_signatures(top: Path) -> None:
         ("release", "verified", IDENTITY, ISSUER)
     ]
     assert "source ref: refs/tags/v1" in result.signatures[0].reasons
+
+
+def test_a_certificate_that_had_expired_when_it_signed_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The log's time counts, not the certificate's own word."""
+    make_model(tmp_path / "m")
+    monkeypatch.chdir(tmp_path)
+    with FakeSigstore(tsa=False, log_ahead=3600) as sigstore:
+        (tmp_path / "config.json").write_text(sigstore.trust_config)
+        (tmp_path / "root.json").write_text(sigstore.trusted_root)
+        sign("m/model.pt", token=sigstore.token(), trust_config="config.json")
+    SignedModel(tmp_path).write()
+    with pytest.raises(SignatureError, match="the signature does not verify: ") as caught:
+        safeload.load("m/model.pt")
+    assert caught.value.check == "sigstore"
