@@ -184,7 +184,8 @@ class FakeSigstore:
     def _log_v1(self, proposed: dict[str, Any]) -> dict[str, Any]:
         body = _canonical(_dsse_entry(proposed) if proposed["kind"] == "dsse" else proposed)
         index, root, path, checkpoint = self._append(body)
-        promise = {"body": _b64(body), "integratedTime": int(time.time() + self.log_ahead), "logID": _log_id(self._log_key).hex(), "logIndex": index}
+        stamp = int(time.time() + self.log_ahead)
+        promise = {"body": _b64(body), "integratedTime": stamp, "logID": _log_id(self._log_key).hex(), "logIndex": index}
         proof = {
             "logIndex": index, "treeSize": len(self._leaves), "rootHash": root.hex(), "hashes": [node.hex() for node in path],
             "checkpoint": checkpoint,
