@@ -40,6 +40,11 @@ def rows(results: list[dict[str, Any]]) -> list[tuple[str, float, float, float]]
     return found
 
 
+def verdict(ratio: float, best: float, target: float) -> str:
+    """The median decides; that only the fastest runs reach a target is said, and is not the same."""
+    return "met" if ratio <= target else "missed, but for the fastest runs" if best <= target else "missed"
+
+
 def machine(results: list[dict[str, Any]]) -> str:
     """What it was measured on."""
     model = next((line.partition(":")[2].strip() for line in _cpu() if line.startswith("model name")), platform.machine())
@@ -60,7 +65,7 @@ def text(results: list[dict[str, Any]]) -> str:
     """The page."""
     lines = [HEAD + f"Measured on {machine(results)}.\n", "| benchmark | ratio | best | target | |", "|---|---:|---:|---:|---|"]
     for name, ratio, best, target in rows(results):
-        lines.append(f"| {name} | {ratio:.3f} | {best:.3f} | {target:.3f} | {'met' if min(ratio, best) <= target else 'missed'} |")
+        lines.append(f"| {name} | {ratio:.3f} | {best:.3f} | {target:.3f} | {verdict(ratio, best, target)} |")
     for result in results:
         if result["bench"] == "scaling":
             axis = result["axis"]
