@@ -18,6 +18,7 @@ _TEXT: Final = 80
 _WIDTH: Final = 6
 _DEPTH: Final = 5
 _LONGEST: Final = 400
+_PLAIN: Final = frozenset({k.BOOL, k.INT, k.FLOAT, k.STR, k.BYTES, k.BYTEARRAY, k.TUPLE, k.LIST, k.DICT, k.SET, k.FROZENSET})
 _FETCHERS: Final = frozenset({("builtins", "getattr"), ("__builtin__", "getattr")})
 
 
@@ -69,16 +70,22 @@ def _fetched(walker: Walker, events: list[tuple[str, int, int, int, int]]) -> Kn
         slots, total = walker.children(args)
         if name != "REDUCE" or total != 2 or slots[1] & 63 != k.STR or not slots[1] >> 6:
             return None
-        target = walker.events[slots[0] >> 6][4] if slots[0] & 63 == k.RESULT else slots[0] >> 6 if slots[0] & 63 == k.UNKNOWN else -1
-        if target < 0:
-            return None
-        module, attribute = walker.globals[target][:2]
+        module, attribute = _class_of(walker, slots[0])
         if module is None:
             return None
         found = know_fetched(module, attribute, str(walker.constant(slots[1])))
         if found.level is Level.ERROR:
             return found
     return Knowledge("builtins.getattr", Level.WARNING, None, "how pickle writes bound methods and nested classes")
+
+
+def _class_of(walker: Walker, slot: int) -> tuple[str | None, str]:
+    """The global that a value is or comes from: a class, what a call gives, plain data. (None, "") for anything else."""
+    kind = slot & 63
+    if kind in _PLAIN:
+        return "builtins", k.NAMES[kind]
+    index = walker.events[slot >> 6][4] if kind == k.RESULT else slot >> 6 if kind in (k.UNKNOWN, k.GLOBAL, k.TYPE) else -1
+    return walker.globals[index][:2] if index >= 0 else (None, "")
 
 
 def call_text(walker: Walker, event: tuple[str, int, int, int, int], depth: int = _DEPTH) -> str:
