@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Final
 
 from safeload.findings import Level
@@ -70,5 +71,10 @@ def _zip_only(source: Source, reading: Reading) -> Contents | None:
     if not trailing_zip(source):
         return None
     contents = ZipFile().read(source, reading)
-    contents.findings.append(finding("SL213", "the file is something else from its front and a ZIP archive from its end"))
+    # A self-extracting archive looks like this, too: odd, and nobody's deception as long as the front is nothing that is read here.
+    contents.findings = [
+        replace(item, level=Level.WARNING) if item.rule == "SL205" and item.level is Level.ERROR else item for item in contents.findings
+    ]
+    message = "the file is something else from its front and a ZIP archive from its end"
+    contents.findings.append(finding("SL213", message, level=Level.WARNING))
     return contents
