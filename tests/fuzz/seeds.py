@@ -63,8 +63,8 @@ def _seeds() -> Iterator[tuple[str, bytes]]:
     yield "npz", arrays.getvalue()
 
 
-def real_seeds(largest: int = 6_000_000) -> Iterator[tuple[str, bytes]]:
-    """Yield published model files, where `nox -s real` left them (SAFELOAD_REAL_DIR)."""
+def real_seeds(largest: int = 700_000) -> Iterator[tuple[str, bytes]]:
+    """Yield published model files, where `nox -s real` left them (SAFELOAD_REAL_DIR); small ones, so that many can be tried."""
     root = os.environ.get("SAFELOAD_REAL_DIR")
     for path in sorted(Path(root).rglob("*")) if root else []:
         if path.is_file() and path.suffix in (".pt", ".pth", ".tar", ".jit", ".safetensors") and path.stat().st_size <= largest:
