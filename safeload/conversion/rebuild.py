@@ -226,6 +226,17 @@ class _Builder:
         out = [self.value(item) for item in found]
         return None if any(item is _NOTHING for item in out) else out
 
+    def watched(self, step: Callable[..., Any], *args: Any) -> Any:
+        """Take a step; whatever torch or Python say against the values becomes an error of ours, with the node's number."""
+        try:
+            return step(self, *args)
+        except MalformedError as error:
+            raise error.at(f"@{self.at}") if not error.where else error from None
+        except SafeloadError:
+            raise
+        except (ValueError, TypeError, OverflowError, ArithmeticError, LookupError, RuntimeError) as error:
+            raise self.bad(escape(str(error)), self.at) from None
+
     def make(self, number: int) -> None:
         node, self.at = self.nodes[number], number
         if node[0] in _EMPTY:
@@ -234,10 +245,7 @@ class _Builder:
         maker = _MAKERS.get(node[0])
         if maker is None:
             raise self.bad(f"a node of kind {escape(node[0], 20)}", number)
-        try:
-            made = maker(self, node)
-        except MalformedError as error:
-            raise error.at(f"@{number}") if not error.where else error from None
+        made = self.watched(maker, node)
         if made is None:
             self.waiting.append((number, False))
         else:
@@ -315,10 +323,12 @@ class _Builder:
         flags = {name: found.get(name, False) for name in ("requires_grad", "conj", "neg")}
         if found.get("plain", True) is not True or ("plain" in found and (dtype != own or any(flags.values()))):
             raise self.bad("a tensor that is said to be plain, and is not")
-        if dtype not in DTYPE_BITS or type(shape) is not list or type(stride) not in (list, type(None)):
+        if type(dtype) is not str or dtype not in DTYPE_BITS or type(shape) is not list or type(stride) not in (list, type(None)):
             raise self.bad("a tensor whose shape or dtype is none")
         if any(type(flag) is not bool for flag in flags.values()) or any(type(size) is not int or size < 0 for size in shape):
             raise self.bad("a tensor whose shape or flags are none")
+        if flags["conj"] and not dtype.startswith("complex"):
+            raise self.bad("a conjugate of real numbers")
         if stride is None:
             stride, step = [], 1
             for size in reversed(shape):
@@ -344,7 +354,7 @@ class _Builder:
             return (given[0],)
         if op == "PERSID":
             return (self.persistent(positional),)
-        if op not in _OPS:
+        if type(op) is not str or op not in _OPS:
             raise self.bad("a call of unknown form")
         keywords = dict(zip(rest[::2], rest[1::2], strict=True))
         if any(type(key) is not str for key in keywords):
@@ -368,10 +378,7 @@ class _Builder:
         filler = _FILLERS.get(node[0])
         if filler is None:
             return
-        try:
-            done = filler(self, node, self.made[number])
-        except MalformedError as error:
-            raise error.at(f"@{number}") if not error.where else error from None
+        done = self.watched(filler, node, self.made[number])
         if not done:
             self.waiting.append((number, True))
 

@@ -18,7 +18,7 @@ from safeload.conversion.writing import Spool, ordered
 from safeload.errors import LimitError, UsageError
 from safeload.program import DTYPE_BITS, Region, StorageSpec, TensorSpec
 from safeload.source import Reading, Source
-from safeload.tensor_table import find_state_dict, flatten, is_spec, spec_of
+from safeload.tensor_table import as_modules, find_state_dict, flatten, is_spec, spec_of
 
 __all__ = ["weights_of"]
 
@@ -52,7 +52,7 @@ def weights_of(opened: Opened, reading: Reading, directory: Path, *, limit: int 
         LimitError: expanded tensors would become far more than the file holds.
     """
     state = _Weights()
-    for name, value in flatten(find_state_dict(opened.root, is_spec), is_spec):
+    for name, value in flatten(find_state_dict(as_modules(opened.root, opened.contents.modules), is_spec), is_spec):
         spec = spec_of(value)
         flip = flip_of(spec) if spec is not None else None
         if spec is None or flip is None or (spec.storage.region is None and spec.storage.base is None):

@@ -86,6 +86,8 @@ def test_a_tensor_lies_in_its_storage() -> None:
         {"of": 0, "shape": [1], "stride": [1, 1]},
         {"of": 0, "shape": [1] * 65},
         {"of": 0, "shape": [1], "more": 1},
+        {"of": 0, "shape": [1], "conj": True},
+        {"of": 0, "shape": [1], "dtype": []},
         {"of": 0, "shape": [1 << 40, 1 << 40], "stride": [0, 0]},
     ],
 )
@@ -165,6 +167,7 @@ def test_a_slice_stays_inside_its_storage() -> None:
         [["odict", [], [["_metadata", 1], ["x", 1]]]],
         [["call", None, [], {"then": [["set", [1]]]}]],
         [["call", None, [], []]],
+        [["call", None, [], {"op": []}]],
         [["call", None, [], {"kwargs": [[1, 2]]}]],
         [["scalar", [0]]],
     ],
