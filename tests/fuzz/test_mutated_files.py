@@ -67,7 +67,7 @@ def outcome(data: bytes, **options: Any) -> tuple[str, Any]:
 def _warm() -> None:
     """Import late what is imported late, so that only the files' own doing is left to see."""
     rng = random.Random(5)
-    for codec in ("raw_unicode_escape", "unicode_escape", "latin-1", "ascii", "utf-8"):  # codecs are modules; their names are ours
+    for codec in ("raw_unicode_escape", "unicode_escape", "latin-1", "ascii", "utf-8", "cp437"):  # codecs are modules; their names are ours
         assert b"a".decode(codec) == "a"
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
