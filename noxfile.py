@@ -163,7 +163,7 @@ def bench(session: nox.Session) -> None:
     if full and not names:
         pip(session, "install", "matplotlib")
     lines = []
-    for path in existing(("benchmarks/bench_*.py",)):
+    for path in existing(("benchmarks/bench_*.py", "benchmarks/scan_*.py")):
         if not names or Path(path).stem in names:
             takes = [] if Path(path).stem == "bench_import" else full
             found = session.run(PYTHON, path, *takes, external=True, silent=True)
