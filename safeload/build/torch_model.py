@@ -245,11 +245,11 @@ class TorchModel(RealArrays, Model):
     def call(self, op: str, callee: Any, args: Any, kwargs: Any, at: int) -> Any:
         """As in the base; what torch says against values becomes an error of the file."""
         quick = self._quick.get(id(callee))
-        if quick is not None and op == "REDUCE" and type(args) is tuple and not kwargs:
-            made = quick(args)
-            if made is not None:
-                return made
         try:
+            if quick is not None and op == "REDUCE" and type(args) is tuple and not kwargs:
+                made = quick(args)
+                if made is not None:
+                    return made
             return super().call(op, callee, args, kwargs, at)
         except SafeloadError:
             raise
@@ -269,7 +269,7 @@ class TorchModel(RealArrays, Model):
         text = f"{what}: {escape(str(error).partition(chr(10))[0], 300)}"
         if isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in text or "not enough memory" in text:
             return LimitError(text, where=f"@{at}").under("SL302")
-        if isinstance(error, NotImplementedError):
+        if isinstance(error, NotImplementedError) or self.bank.virtual:  # without memory, kernels of torch are missing
             return UnsupportedError(text, where=f"@{at}")
         return MalformedError(text, where=f"@{at}").under("SL303")
 

@@ -355,6 +355,8 @@ class Model(ArrayAnswers):
         """Check a dense tensor against its storage, and make it."""
         spec = self.storage_of(storage)
         shape, strides = check_strided(spec, offset, size, stride, dtype)
+        if requires_grad and not dtype.startswith(("float", "bfloat", "complex")):
+            raise MalformedError(f"a tensor of {dtype} that requires a gradient; only floating point and complex ones can").under("SL303")
         return self.make_tensor(TensorSpec(spec, dtype, shape, strides, offset, requires_grad, conj, neg, name))
 
     def numel_of(self, value: Any) -> int:
@@ -410,6 +412,8 @@ def _reconstructor(model: Model, args: tuple[Any, ...], at: int) -> Any:
     name = (model.name_of(base) or "").removeprefix("builtins.")
     if name not in _BASES or (name == "object" and state is not None):
         raise MalformedError(f"an object that is made as {escape(name)}").under("SL104")
+    if name == "object" and model.name_of(cls) is not None:
+        return model.call("NEWOBJ", cls, (), {}, at)
     plain = () if name == "object" else (base, state)
     if model.is_granted_class(cls):
         return model.call_granted("NEWOBJ" if name == "object" else "RECONSTRUCT", cls, plain, {}, at)

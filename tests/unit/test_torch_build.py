@@ -14,6 +14,7 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
+import safeload  # noqa: E402
 from safeload.build.granted import safe_global_names  # noqa: E402
 from safeload.build.storages import read_storages  # noqa: E402
 from safeload.errors import (  # noqa: E402
@@ -592,3 +593,16 @@ def test_an_old_torch_is_not_used(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_a_pickle_without_tensors_is_built_too() -> None:
     assert build(pickle.dumps([1, "two", None])) == [1, "two", None]
+
+
+def test_an_integer_tensor_that_requires_a_gradient_is_refused_by_us() -> None:
+    """torch raises a bare RuntimeError for it; a damaged flag (NEWFALSE to NEWTRUE) is enough."""
+    buffer = io.BytesIO()
+    torch.save(torch.arange(3), buffer, _use_new_zipfile_serialization=False)
+    data = bytearray(buffer.getvalue())
+    at = data.index(b"\x89", data.index(b"_rebuild_tensor_v2"))
+    data[at] = 0x88
+    with pytest.raises(MalformedError, match=r"requires? (a gradient|gradients)"):
+        safeload.load(io.BytesIO(bytes(data)), policy={}, lock=False)
+    report = safeload.scan(bytes(data), policy={}, lock=False)
+    assert "SL303" in {found.rule for found in report.findings}
