@@ -145,7 +145,10 @@ def check(
 
 def _digests(sources: Sequence[Source], manifest: Manifest, meter: Meter) -> str:
     """Compare the sources' digests with those that the manifest names."""
-    found = [Tape(source, meter).finish() for source in sources]
+    found = []
+    for source in sources:
+        with Tape(source, meter) as tape:
+            found.append(tape.finish())
     sha256, tree = found[0] if len(found) == 1 else together(found)
     if (sha256, tree) != (manifest.origin.sha256, manifest.origin.tree):
         return f"it was made from sha256:{manifest.origin.sha256}, and the source is sha256:{sha256}"
@@ -156,6 +159,6 @@ def source_digests(paths: Sequence[Path], reading: Reading) -> tuple[str, str]:
     """Return the digests by which a manifest names its source, or its sources together."""
     found = []
     for path in paths:
-        with Source.open(path, limits=reading.limits) as source:
-            found.append(Tape(source).finish())
+        with Source.open(path, limits=reading.limits) as source, Tape(source) as tape:
+            found.append(tape.finish())
     return found[0] if len(found) == 1 else together(found)

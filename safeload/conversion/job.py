@@ -6,6 +6,7 @@ import contextlib
 import hashlib
 import json
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
@@ -30,6 +31,8 @@ __all__ = ["SIDECAR_BYTES", "Gate", "Input", "Job", "Meter", "Progress", "prove"
 
 SIDECAR_BYTES: Final = 8 << 20
 """A manifest that is longer than this lies beside the file: readers hold a whole header in memory."""
+
+_THREADS: Final = 4
 
 Progress = Callable[[int, int], None]
 """Takes bytes done and bytes in all, of reading the source and of proving the output together."""
@@ -146,7 +149,6 @@ class Job:
                 raise NotTheSameError("the header changed its length")
             for draft, header in zip(drafts, again, strict=True):
                 draft.write(0, header)
-                draft.flush()
             more = self._beside(stack, manifest, force=force, mode=mode)
             digests = self._prove(drafts, manifest)
             _commit([*drafts, *more])
@@ -163,10 +165,10 @@ class Job:
 
         digests = []
         for number, source in enumerate(self.given.sources):
-            tape = Tape(source, self.meter)
             groups = [group for group in self.given.plan.groups if self.given.tree.sources.get(id(group[0]), 0) == number]
-            copy_storages(tape, groups, place, self.reading.limits, source.name)
-            digests.append(tape.finish())
+            with Tape(source, self.meter) as tape:
+                copy_storages(tape, groups, place, self.reading.limits, source.name)
+                digests.append(tape.finish())
         for draft, header, part in zip(drafts, self.headers, self.given.plan.parts, strict=True):
             write_payloads(draft, len(header), part)
         sha256, tree = digests[0] if len(digests) == 1 else together(digests)
@@ -201,8 +203,17 @@ class Job:
             found = manifest_of(joined.metadata[0], manifest if self.sidecar is not None else None)
             if found is None or found.origin != self.origin or len(joined.table) != len(self.place):
                 raise NotTheSameError("the manifest does not come back")
-            prove(self.given, found, joined, self.meter)
-            return [file_digests(source) for source in joined.sources]
+            with ThreadPoolExecutor(min(_THREADS, len(drafts)), "safeload-digest") as threads:
+                digests = [threads.submit(_digests, draft, self.reading) for draft in drafts]
+                prove(self.given, found, joined, self.meter)
+                return [digest.result() for digest in digests]
+
+
+def _digests(draft: Draft, reading: Reading) -> tuple[str, str]:
+    """Flush a draft and hash it, while another thread compares it."""
+    draft.flush()
+    with Source.open(draft.reading_path, limits=reading.limits) as source:
+        return file_digests(source)
 
 
 def prove(given: Input, manifest: Manifest, joined: Joined, meter: Meter) -> tuple[int, int]:

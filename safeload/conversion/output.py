@@ -96,13 +96,11 @@ class Draft:
         return self.path.with_name(f".{self.path.name[:100]}.{secrets.token_hex(8)}.tmp")
 
     def _reserve(self) -> None:
-        """Ask for the room now, so that a full disk is known before hours of work."""
-        if self.size and hasattr(os, "posix_fallocate"):
-            try:
-                os.posix_fallocate(self.fd, 0, self.size)
-            except OSError as error:
-                if error.errno in _FULL:
-                    raise
+        """Look for room now, so that a full disk is known before hours of work. Reserving it would write everything twice."""
+        if hasattr(os, "fstatvfs"):
+            there = os.fstatvfs(self.fd)
+            if there.f_bavail * there.f_frsize < self.size:
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     @property
     def reading_path(self) -> str:

@@ -9,7 +9,8 @@ import hashlib
 import sys
 import zlib
 from collections.abc import Callable, Iterator
-from typing import Final
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Final, Protocol, Self
 
 from safeload.errors import LimitError, MalformedError
 from safeload.findings import escape
@@ -23,13 +24,24 @@ CHUNK: Final = 8 << 20
 """Bytes read at once; a multiple of every element's size."""
 
 _PACKED: Final = 1 << 20
+_SMALL: Final = 1 << 16
 
 Reader = Callable[[int, int], memoryview]
 """Takes offset and length, at most `CHUNK`; what it returns is good until the next call."""
 
 
+class _Hash(Protocol):
+    """What `hashlib` and `TreeHasher` have in common."""
+
+    def update(self, data: memoryview, /) -> None:
+        """Go on with `data`."""
+        ...
+
+
 class Tape:
-    """Reads a source from its beginning to its end, hashing everything on the way.
+    """Reads a source from its beginning to its end, hashing everything on the way. Use as a context manager.
+
+    Two threads hash while the caller does something with what was read; they are waited for before its memory is used again.
 
     Args:
         source: The file.
@@ -41,7 +53,12 @@ class Tape:
         self._progress = progress
         self._sha256 = hashlib.sha256()
         self._tree = TreeHasher()
-        self._scratch = memoryview(bytearray(min(CHUNK, max(source.size, 1))))
+        self._digests: tuple[_Hash, _Hash] = (self._sha256, self._tree)
+        size = min(CHUNK, max(source.size, 1))
+        self._scratch = [memoryview(bytearray(size)) for _ in range(2)]
+        self._busy: list[list[Future[None]]] = [[], []]
+        # One thread each: what is hashed must stay in order.
+        self._hashers = [ThreadPoolExecutor(1, "safeload-hash") for _ in range(2)]
         self.position = 0
 
     def read(self, offset: int, nbytes: int) -> memoryview:
@@ -57,10 +74,21 @@ class Tape:
         return self._take(nbytes)
 
     def _take(self, nbytes: int) -> memoryview:
-        view = self._scratch[:nbytes]
+        self._scratch.reverse()
+        self._busy.reverse()
+        for done in self._busy[0]:
+            done.result()
+        view = self._scratch[0][:nbytes]
         self._source.readinto(self.position, view, keep=False)
-        self._sha256.update(view)
-        self._tree.update(view)
+        if nbytes < _SMALL:
+            # Not worth a hand-over, but its turn must come after what was handed over.
+            for pending in self._busy[1]:
+                pending.result()
+            self._busy = [[], []]
+            self._sha256.update(view)
+            self._tree.update(view)
+        else:
+            self._busy[0] = [hasher.submit(digest.update, view) for hasher, digest in zip(self._hashers, self._digests, strict=True)]
         self.position += nbytes
         if self._progress is not None:
             self._progress(nbytes)
@@ -70,7 +98,16 @@ class Tape:
         """Read what is left, and return `sha256` and `sha256-tree` of the file."""
         while self.position < self._source.size:
             self._take(min(CHUNK, self._source.size - self.position))
+        for done in (*self._busy[0], *self._busy[1]):
+            done.result()
         return self._sha256.hexdigest(), self._tree.hexdigest()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for hasher in self._hashers:
+            hasher.shutdown()
 
 
 def plain_reader(source: Source) -> Reader:

@@ -157,7 +157,7 @@ def test_a_full_disk_is_a_clear_error_and_leaves_nothing(tmp_path: Path, monkeyp
     def full(*_: Any) -> int:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    for name in ("pwrite", "fsync", "posix_fallocate"):
+    for name in ("pwrite", "fsync", "ftruncate", "fstatvfs"):
         with monkeypatch.context() as patched:
             patched.setattr(os, name, full)
             with pytest.raises(UnsupportedError, match="no room"):
