@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
@@ -78,7 +79,11 @@ def opened_input(
         return
     with Source.open(f, limits=reading.limits) as source:
         opened = open_tree(source, reading, policy, strict=strict)
-        given = _lossless(opened, reading, limit) if weights is None else weights_of(opened, reading, weights, limit=limit)
+        if weights is None and not opened.arrays:
+            given = _lossless(opened, reading, limit)
+        else:
+            given = weights_of(opened, reading, weights or Path(tempfile.gettempdir()), limit=limit)
+        given.plan.left_out += opened.left_out
         given.name, given.inert = source.name, opened.report.unmodelled
         yield given
 

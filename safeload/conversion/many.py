@@ -25,7 +25,7 @@ __all__ = ["Outcome", "TreeItem", "convert_tree"]
 Outcome = str
 """converted | present | skipped | refused."""
 
-_TAKEN: Final = frozenset({"torch-zip", "torchscript", "torch-legacy", "torch-tar", "pickle", "npz", "npy"})
+_TAKEN: Final = frozenset({"torch-zip", "torchscript", "torch-legacy", "torch-tar", "pickle", "npy"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -131,7 +131,7 @@ def _not_taken(path: Path, parts: set[str]) -> str | None:
         reader = detect(source)
     if reader is None:
         return "no model, by its content"
-    return None if reader.name in _TAKEN else f"a {reader.name} file"
+    return None if reader.name in _TAKEN or (reader.name == "zip" and path.suffix == ".npz") else f"a {reader.name} file"
 
 
 def _destination(path: Path, given: set[Path]) -> Path:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
+from safeload.conversion.arrays import ARRAY_FORMATS, array_table
 from safeload.conversion.recorder import Recorder
 from safeload.errors import MalformedError, RefusedError, UsageError
 from safeload.findings import Level, Outcome, Report
@@ -29,6 +30,8 @@ class Opened:
         root: The object, without torch.
         recorder: The model that made it; None for formats without a stream.
         script: Whether it is TorchScript's.
+        arrays: Whether it is numpy's arrays, which become tensors, and nothing else.
+        left_out: What it holds besides `root`: (name, why).
     """
 
     source: Source
@@ -37,6 +40,8 @@ class Opened:
     root: Any
     recorder: Recorder | None
     script: bool
+    arrays: bool = False
+    left_out: list[tuple[str, str]] = field(default_factory=list)
 
     @property
     def storages(self) -> list[StorageSpec]:
@@ -68,6 +73,9 @@ def open_tree(source: Source, reading: Reading, policy: Policy | None, *, strict
     decision = decide(report, policy or Policy(), inert=not strict)
     if decision.outcome is not Outcome.ALLOWED:
         _refuse(source, report, decision.outcome, decision.reasons, decision.refused_globals)
+    if contents.format in ARRAY_FORMATS:
+        table, left = array_table(source, reading)
+        return Opened(source, contents, report, table, None, script=False, arrays=True, left_out=left)
     root, recorder = _build(source, contents)
     return Opened(source, contents, report, root, recorder, contents.script)
 

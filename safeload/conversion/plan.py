@@ -303,7 +303,7 @@ def _piece(entry: Entry) -> Json:
 def _alignment(unit: list[Entry]) -> int:
     """Bytes at a multiple of which entries must begin, so that every tensor on them can be used where it lies."""
     own = max((DTYPE_BITS[entry.root.dtype] // 8 for entry in unit if entry.root is not None and entry.verbatim), default=1)
-    return max([own, *(entry.itemsize for entry in unit)])
+    return max([own, *(entry.itemsize for entry in unit if entry.nbytes)])
 
 
 def lay_out(plan: Plan, names: Names, units: Iterable[list[Entry]], limit: int | None) -> None:

@@ -22,7 +22,7 @@ from safeload.formats.streams import looks_like_pickle
 from safeload.source import Reading, Source
 from safeload.walk import finding, walk
 
-__all__ = ["MAGIC", "NpyFile"]
+__all__ = ["MAGIC", "NpyFile", "array_header"]
 
 MAGIC: Final = b"\x93NUMPY"
 _HEADER: Final = 1 << 20  # bytes of a header; numpy itself takes 10,000 unless it may unpickle
@@ -132,6 +132,15 @@ def _hidden(source: Source, reading: Reading, contents: Contents, at: int) -> No
 
 
 # ---- the header
+
+
+def array_header(source: Source) -> _Array:
+    """Read the header of the first array.
+
+    Raises:
+        MalformedError: it is not of the form that numpy writes.
+    """
+    return _header(source, 0)
 
 
 def _header(source: Source, at: int) -> _Array:

@@ -364,3 +364,40 @@ def test_large_transposed_tensors_go_through_a_file(tmp_path: Path, monkeypatch:
     source = saved(tmp_path / "in.pt", value)
     convert(source)
     assert_same(build(source), load_converted(tmp_path / "in.safetensors"))
+
+
+def test_a_tar_checkpoint_keeps_its_slices(tmp_path: Path) -> None:
+    """The oldest files have storages that are slices of storages."""
+    from tests.forge_tar_checkpoint import example
+
+    source = tmp_path / "old.tar"
+    source.write_bytes(example().file())
+    convert(source)
+    assert_same(build(source), load_converted(tmp_path / "old.safetensors"))
+    assert check(source, tmp_path / "old.safetensors").same
+
+
+@pytest.mark.parametrize("compressed", [False, True])
+def test_arrays_of_an_npz_become_tensors(tmp_path: Path, *, compressed: bool) -> None:
+    """Numbers of any order in memory; texts and structures are named as left out."""
+    from safetensors.torch import load_file
+
+    arrays = {
+        "a": np.arange(6.0).reshape(2, 3),
+        "f": np.asfortranarray(np.arange(6, dtype="i2").reshape(2, 3)),
+        "n": np.array(5, dtype="u1"),
+        "e": np.zeros((0, 3), dtype="f4"),
+        "b": np.array([True, False]),
+    }
+    (np.savez_compressed if compressed else np.savez)(tmp_path / "x.npz", **arrays, text=np.array(["a"]), far=np.zeros(2, dtype=">f4"))
+    result = convert(tmp_path / "x.npz")
+    assert dict(result.left_out).keys() == {"text", "far"}
+    seen = load_file(tmp_path / "x.safetensors")
+    assert seen.keys() == arrays.keys()
+    for name, array in arrays.items():
+        assert np.array_equal(seen[name].numpy(), array)
+        assert seen[name].numpy().dtype == array.dtype
+    assert check(tmp_path / "x.npz", tmp_path / "x.safetensors").same
+    np.save(tmp_path / "y.npy", arrays["a"])
+    convert(tmp_path / "y.npy")
+    assert list(load_file(tmp_path / "y.safetensors")) == ["array"]
