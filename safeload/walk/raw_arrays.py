@@ -125,8 +125,8 @@ class RawArrays:
 
 def _fields(walker: Walker, state: int) -> dict[str, int] | None:
     """The state's slots by name, or None when it is not exactly what joblib writes."""
-    slots, total = walker.children(state)
-    if len(slots) != total or total > 2 * len(_KEYS):
+    slots, total = walker.children(state) if state & 63 == k.DICT else ([], 0)
+    if len(slots) != total or total % 2 or total > 2 * len(_KEYS):
         return None
     fields: dict[str, int] = {}
     for key, value in zip(slots[::2], slots[1::2], strict=True):

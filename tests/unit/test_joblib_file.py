@@ -78,6 +78,8 @@ def test_bytes_that_a_reader_without_joblib_would_run_are_a_hidden_stream() -> N
         pytest.param(described(numpy_array_alignment_bytes=forge.TEXT("16")), id="an alignment that is text"),
         pytest.param(forge.stream(described(), padded(NUMBERS), forge.EMPTY_DICT, forge.BUILD), id="state for an array"),
         pytest.param(forge.stream(forge.FRAME(3), described()), id="inside a frame"),
+        pytest.param(forge.stream(WRAPPER, forge.EMPTY_TUPLE, forge.NEWOBJ, forge.NONE, forge.TUPLE1, forge.BUILD), id="state in a tuple"),
+        pytest.param(forge.stream(WRAPPER, forge.EMPTY_TUPLE, forge.NEWOBJ, forge.NONE, forge.BUILD), id="no state"),
     ],
 )
 def test_an_array_that_is_not_written_as_joblib_writes_it_ends_the_walk(array: bytes) -> None:
