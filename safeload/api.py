@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gc
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
@@ -341,7 +341,9 @@ def load(
     return load_with(f, Context.of(policy, lock), arguments)
 
 
-def load_with(f: Any, context: Context, arguments: Arguments, *, granted: bool = True) -> Any:
+def load_with(
+    f: Any, context: Context, arguments: Arguments, *, granted: bool = True, read: Callable[[Contents], None] | None = None
+) -> Any:
     """Do what `load` does, with arguments that were checked and a context that is known.
 
     Args:
@@ -349,10 +351,11 @@ def load_with(f: Any, context: Context, arguments: Arguments, *, granted: bool =
         context: The policy and the lock in force.
         arguments: Checked.
         granted: Whether classes that policy allows are made; without it they are inert data like all others.
+        read: Told what the reader found, once the object is built.
     """
     target = context.target(f)
     with Source.open(target.file) as source, _no_collections():
-        return _load(source, context, target, arguments, granted=granted)
+        return _load(source, context, target, arguments, granted=granted, read=read)
 
 
 @contextmanager
@@ -371,7 +374,9 @@ def _no_collections() -> Iterator[None]:
         gc.enable()
 
 
-def _load(source: Source, context: Context, target: Target, arguments: Arguments, *, granted: bool) -> Any:
+def _load(
+    source: Source, context: Context, target: Target, arguments: Arguments, *, granted: bool, read: Callable[[Contents], None] | None
+) -> Any:
     from safeload.build.torch_tensors import build_torch
 
     contents, report = examine(source, arguments.reading(), values=False)
@@ -409,6 +414,8 @@ def _load(source: Source, context: Context, target: Target, arguments: Arguments
             raise error.at(source.name) from error.__cause__
     if contents.end is not None:
         source.leave_at(contents.end)
+    if read is not None:
+        read(contents)
     return value
 
 

@@ -15,7 +15,7 @@ from typing import Any, Final
 
 from safeload.findings import escape
 
-__all__ = ["DTYPE_BITS", "Call", "Global", "Inert", "Region", "StorageSpec", "TensorSpec"]
+__all__ = ["DTYPE_BITS", "Call", "Global", "Inert", "Region", "ScriptClass", "StorageSpec", "TensorSpec"]
 
 # Bits per element of every torch dtype that can lie in a file, by torch's own name.
 DTYPE_BITS: Final[dict[str, int]] = {
@@ -175,6 +175,14 @@ class Call:
 
     def __repr__(self) -> str:
         return f"{self.global_name}(…{len(self.args)} arguments)"
+
+
+@dataclass(frozen=True, slots=True)
+class ScriptClass:
+    """What a TorchScript archive's code says of a module class: the names of its parameters and of its buffers."""
+
+    parameters: tuple[str, ...]
+    buffers: tuple[str, ...]
 
 
 _DEPTH: Final = 6

@@ -9,8 +9,9 @@ from safeload.api import load_with
 from safeload.context import Context
 from safeload.errors import UsageError
 from safeload.findings import escape
-from safeload.program import Inert
-from safeload.tensor_table import children, find_state_dict, flatten, module_children
+from safeload.formats import Contents
+from safeload.program import Inert, ScriptClass
+from safeload.tensor_table import as_modules, children, find_state_dict, flatten, module_children
 from safeload.torch_arguments import Arguments
 
 __all__ = ["state_dict"]
@@ -42,7 +43,12 @@ def state_dict(
 
     torch = torch_module()
     arguments = Arguments.of(map_location, None, None, mmap, "inert", {})
-    value = load_with(f, Context.of(policy, lock), arguments, granted=False)
+    classes: dict[str, ScriptClass] = {}
+
+    def read(contents: Contents) -> None:
+        classes.update(contents.modules)
+
+    value = as_modules(load_with(f, Context.of(policy, lock), arguments, granted=False, read=read), classes)
 
     def is_tensor(item: Any) -> bool:
         return isinstance(item, torch.Tensor)

@@ -13,11 +13,11 @@ from typing import Any, Final
 from safeload.errors import LimitError, UnsupportedError
 from safeload.findings import escape
 from safeload.formats import Contents
-from safeload.program import Call, Inert, TensorSpec
+from safeload.program import Call, Inert, ScriptClass, TensorSpec
 from safeload.walk import kinds
 from safeload.walk.model import Model, build
 
-__all__ = ["IsTensor", "children", "find_state_dict", "flatten", "is_spec", "module_children", "spec_of", "table_of"]
+__all__ = ["IsTensor", "as_modules", "children", "find_state_dict", "flatten", "is_spec", "module_children", "spec_of", "table_of"]
 
 IsTensor = Callable[[Any], bool]
 _MODULE_KEYS: Final = ("_parameters", "_buffers", "_modules")
@@ -69,6 +69,31 @@ def module_children(node: Inert) -> list[tuple[str, Any]] | None:
     found += [(str(name), value) for name, value in state["_buffers"].items() if value is not None and name not in hidden]
     found += [(str(name), value) for name, value in state["_modules"].items() if value is not None]
     return found
+
+
+def as_modules(value: Any, classes: Mapping[str, ScriptClass]) -> Any:
+    """Sort the attributes of TorchScript modules, as their classes say, into parameters, buffers and modules; returns `value`.
+
+    The nodes are changed: they then look as those of a pickled `nn.Module`, and `module_children` knows them. Attributes that
+    are none of the three are not in torch's own state dict either.
+    """
+    if not classes:
+        return value
+    todo, seen = [value], set()
+    while todo:
+        node = todo.pop()
+        if id(node) in seen:
+            continue
+        seen.add(id(node))
+        todo += [item for _, item in children(node) if _is_container(item)]
+        known = classes.get(node.global_name) if isinstance(node, Inert) else None
+        if known is None or type(node.state) is not dict:
+            continue
+        state = node.state
+        modules = {name: item for name, item in state.items() if isinstance(item, Inert) and item.global_name in classes}
+        parts = [{name: item for name, item in state.items() if name in names} for names in (known.parameters, known.buffers)]
+        node.state = dict(zip(_MODULE_KEYS, (*parts, modules), strict=True))
+    return value
 
 
 def children(value: Any) -> list[tuple[str, Any]]:
@@ -179,7 +204,7 @@ def table_of(contents: Contents) -> dict[str, TensorSpec]:
     main = contents.main
     if main is None:
         raise UnsupportedError(f"a {contents.format} file has no tensors to open by name")
-    tree = build(main.walk, Model(main.walk, unknown="inert", persistent=main.persistent))
+    tree = as_modules(build(main.walk, Model(main.walk, unknown="inert", persistent=main.persistent)), contents.modules)
     table: dict[str, TensorSpec] = {}
     for name, value in flatten(tree, is_spec):
         spec = spec_of(value)

@@ -13,16 +13,21 @@ import decimal
 import fractions
 import pathlib
 import uuid
+import weakref
 from collections import deque
 from collections.abc import Iterator
 from typing import Any, Final
 
 import torch
+from torch.nn.parameter import is_lazy
+from torch.utils._python_dispatch import is_traceable_wrapper_subclass
 
 __all__ = ["DifferenceError", "assert_same", "difference", "storage_bytes"]
 
+# a jagged tensor's shape as torch keeps it: symbolic numbers, new ones for each tensor
+_JAGGED: Final = ("_size", "_strides")
 ATOMS: Final = (
-    type(None), bool, int, str, bytes, bytearray, range, slice, type(...), uuid.UUID, pathlib.PurePath, decimal.Decimal, fractions.Fraction,
+    type(None), bool, int, str, bytes, bytearray, range, slice, type(...), uuid.UUID, pathlib.PurePath, fractions.Fraction,
     dt.datetime, dt.date, dt.time, dt.timedelta, dt.timezone,
     torch.dtype, torch.device, torch.layout, torch.Size, torch.memory_format, torch.qscheme,
 )  # fmt: skip
@@ -83,7 +88,7 @@ class _Comparison:
         if isinstance(a, ATOMS):
             _equal(path, "value", a, b)
             return
-        if isinstance(a, (float, complex)):
+        if isinstance(a, (float, complex, decimal.Decimal)):
             # repr tells -0.0 from 0.0 and makes NaN equal to itself
             _equal(path, "value", repr(a), repr(b))
             return
@@ -97,6 +102,10 @@ class _Comparison:
             yield from self.tensor(path, a, b)
         elif isinstance(a, (torch.UntypedStorage, torch.storage.TypedStorage)):
             self.storage(path, a, b)
+        elif isinstance(a, weakref.ref):
+            yield f"{path}()", a(), b()
+        elif isinstance(a, (torch.Generator, torch.ScriptObject)):
+            yield from _opaque(path, a, b)
         else:
             yield from self.container(path, a, b)
 
@@ -156,7 +165,12 @@ class _Comparison:
             _equal(path, name, getattr(a, name), getattr(b, name))
         # none and an empty dictionary of them mean the same
         _equal(path, "_backward_hooks", a._backward_hooks or None, b._backward_hooks or None)
-        if a.is_nested:
+        if is_lazy(a):
+            pass  # neither has a shape yet, and asking for one is an error
+        elif _is_wrapper(a):
+            yield from _wrapper(path, a, b)
+            return
+        elif a.is_nested:
             yield from _nested(path, a, b)
         else:
             _equal(path, "shape", a.shape, b.shape)
@@ -176,7 +190,9 @@ class _Comparison:
                     yield f"{path}.{name}()", getattr(a.detach(), name)(), getattr(b.detach(), name)()
             else:
                 raise DifferenceError(f"{path or '.'}: layout {a.layout} cannot be compared yet")
-        yield from self.mapping(f"{path}.__dict__", getattr(a, "__dict__", {}), getattr(b, "__dict__", {}))
+        known = _JAGGED if a.layout == torch.jagged else ("fake_mode",)  # each load under it remembers its own
+        left, right = ({key: item for key, item in vars(one).items() if key not in known} for one in (a, b))
+        yield from self.mapping(f"{path}.__dict__", left, right)
 
     def strided(self, path: str, a: torch.Tensor, b: torch.Tensor) -> None:
         """Compare where two tensors lie in their storages, and the storages."""
@@ -184,7 +200,8 @@ class _Comparison:
         _equal(path, "storage_offset", a.storage_offset(), b.storage_offset())
         _equal(path, "is_conj", a.is_conj(), b.is_conj())
         _equal(path, "is_neg", a.is_neg(), b.is_neg())
-        self.untyped(path, a.untyped_storage(), b.untyped_storage())
+        if torch._C._has_storage(a) and not _without_memory(a):
+            self.untyped(path, a.untyped_storage(), b.untyped_storage())
 
     def storage(self, path: str, a: Any, b: Any) -> None:
         """Compare two storages that stand in the data themselves."""
@@ -211,6 +228,41 @@ class _Comparison:
             raise DifferenceError(f"{path or '.'}: aliasing: its storage is shared with another tensor on one side only")
 
 
+def _without_memory(a: torch.Tensor) -> bool:
+    """Whether a subclass keeps its numbers elsewhere, so that its storage may not even be asked."""
+    try:
+        a.untyped_storage().data_ptr()
+    except RuntimeError:
+        return type(a) is not torch.Tensor
+    return False
+
+
+def _is_wrapper(value: object) -> bool:
+    """Whether a tensor is made of others; jagged ones are, and are compared as what they are."""
+    return is_traceable_wrapper_subclass(value) and not getattr(value, "is_nested", False)
+
+
+def _wrapper(path: str, a: Any, b: Any) -> Iterator[tuple[str, Any, Any]]:
+    """Compare tensors that are made of others: those, and what is said about them."""
+    _equal(path, "shape", a.shape, b.shape)
+    _equal(path, "stride", a.stride(), b.stride())
+    (inner, context), (inner_b, context_b) = a.__tensor_flatten__(), b.__tensor_flatten__()
+    _equal(path, "parts", inner, inner_b)
+    _equal(path, "context", context, context_b)
+    for name in inner:
+        yield f"{path}.{name}", getattr(a, name), getattr(b, name)
+
+
+def _opaque(path: str, a: Any, b: Any) -> Iterator[tuple[str, Any, Any]]:
+    """Compare objects of C++ by the state that they give."""
+    if isinstance(a, torch.Generator):
+        _equal(path, "device", a.device, b.device)
+        _equal(path, "seed", a.initial_seed(), b.initial_seed())
+        yield f"{path}.get_state()", a.get_state(), b.get_state()
+    else:
+        yield f"{path}.__getstate__()", a.__getstate__(), b.__getstate__()
+
+
 def _equal(path: str, what: str, a: Any, b: Any) -> None:
     """Raise unless two plain values are equal."""
     if a != b:
@@ -233,7 +285,10 @@ def _slots(value: Any) -> list[str]:
 
 def _numpy(path: str, a: Any, b: Any) -> Iterator[tuple[str, Any, Any]]:
     """Compare numpy arrays, scalars, dtypes and generators by their bytes."""
-    if hasattr(a, "get_state"):
+    if hasattr(a, "filled"):
+        yield f"{path}.data", a.data, b.data
+        yield f"{path}.mask", a.mask, b.mask
+    elif hasattr(a, "get_state"):
         yield f"{path}.get_state()", list(a.get_state()), list(b.get_state())
     elif hasattr(a, "bit_generator"):
         yield f"{path}.bit_generator", a.bit_generator, b.bit_generator
@@ -259,6 +314,7 @@ def _nested(path: str, a: torch.Tensor, b: torch.Tensor) -> Iterator[tuple[str, 
         # only the jagged subclass has offsets, so torch's types do not know them
         yield f"{path}.offsets()", getattr(a.detach(), "offsets")(), getattr(b.detach(), "offsets")()  # noqa: B009
         yield f"{path}._ragged_idx", getattr(a, "_ragged_idx", None), getattr(b, "_ragged_idx", None)
+        yield f"{path}._lengths", getattr(a, "_lengths", None), getattr(b, "_lengths", None)
         return
     yield f"{path}.values()", a.detach().values(), b.detach().values()
     for name in ("_nested_tensor_size", "_nested_tensor_strides", "_nested_tensor_storage_offsets"):

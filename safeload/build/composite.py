@@ -125,7 +125,8 @@ def _check_compressed(
     if not compressed.is_contiguous() or not plain.is_contiguous():
         raise _bad("a compressed sparse tensor whose indices are not contiguous")
     if look:
-        _check_lines(compressed.reshape(-1, lines + 1).long(), plain.reshape(-1, count).long(), width)
+        starts = compressed.reshape(-1, lines + 1).long()
+        _check_lines(starts, plain.reshape(starts.shape[0], count).long(), width)  # said in full: there may be no elements
 
 
 def _check_lines(starts: torch.Tensor, plain: torch.Tensor, width: int) -> None:

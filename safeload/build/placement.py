@@ -46,11 +46,15 @@ class Placement:
         self.is_meta = self.fixed == "meta" or (isinstance(map_location, torch.device) and map_location.type == "meta")
 
     @contextmanager
-    def announced(self) -> Iterator[None]:
-        """Let torch's rebuild functions know the map_location, and take it back whatever happens."""
+    def announced(self, *, functions: bool = True) -> Iterator[None]:
+        """Let torch's rebuild functions know the map_location, and take it back whatever happens.
+
+        Args:
+            functions: Tell a function, too. Those that would need it raise then; of legacy streams torch never tells them.
+        """
         state = _torch.serialization._serialization_tls  # noqa: SLF001 — how torch itself hands it on
         before = state.map_location
-        state.map_location = self.map_location
+        state.map_location = None if callable(self.map_location) and not functions else self.map_location
         try:
             yield
         finally:

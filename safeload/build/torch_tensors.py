@@ -97,7 +97,7 @@ def build_torch(
         )
         if before_build is not None:
             before_build()
-        with bank.placement.announced():
+        with bank.placement.announced(functions=contents.format != "torch-legacy"):
             return _build(contents, bank, unknown, grants() if callable(grants) else grants, described)
     except CallerError as carried:
         raise carried.error from None

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from safeload.errors import MalformedError
 from safeload.findings import Finding
-from safeload.program import StorageSpec, TensorSpec
+from safeload.program import ScriptClass, StorageSpec, TensorSpec
 from safeload.source import Reading, Source
 
 if TYPE_CHECKING:
@@ -54,6 +54,7 @@ class Contents:
         storages: Every storage that the streams or the table name, each once; a load reads them before it builds.
         raises: What a load raises for `error`, where torch raises something of its own.
         script: Whether the main stream is TorchScript's: its classes are described, never made.
+        modules: For TorchScript: what the code says of each module class, by full name ("__torch__.Net").
     """
 
     format: str
@@ -65,6 +66,7 @@ class Contents:
     end: int | None = None
     storages: list[StorageSpec] = field(default_factory=list)
     script: bool = False
+    modules: dict[str, ScriptClass] = field(default_factory=dict)
     raises: type[MalformedError] = MalformedError
 
     @property

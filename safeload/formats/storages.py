@@ -16,6 +16,7 @@ from safeload.walk import Walk, finding
 from safeload.walk import kinds as k
 from safeload.walk.model import Model, Persistent
 from safeload.walk.signatures import STORAGE_DTYPES
+from safeload.walk.written_ids import LONGEST_ID, written_id
 
 __all__ = ["StorageRef", "StorageTable", "storage_refs"]
 
@@ -89,6 +90,9 @@ def storage_refs(walk: Walk) -> list[StorageRef]:
     constant, names = walker.constant, walker.globals
     tags: dict[int, Any] = {}
     for slot, at in walker.pids:
+        if slot == 6:
+            refs.append(_written(walk, at))
+            continue
         slots, _ = walker.children(slot)
         if len(slots) == 5 and slots[1] & 63 == k.STORAGE_TYPE and slots[2] & 63 == slots[3] & 63 == k.STR and slots[4] & 63 == k.INT:
             known, numel = names[slots[1] >> 6][4], constant(slots[4])
@@ -101,6 +105,15 @@ def storage_refs(walk: Walk) -> list[StorageRef]:
         name = walker.globals[slots[1] >> 6][4] if len(slots) > 1 and slots[1] & 63 == k.STORAGE_TYPE else None
         refs.append(reference(name, tuple(_constant(walk, item) for item in slots[2:]), at))
     return refs
+
+
+def _written(walk: Walk, at: int) -> StorageRef:
+    """The reference of a persistent id that protocol 0 wrote as text; the walk looked at it before."""
+    line = bytes(walk.walker.raw[at + 1 : at + 1 + LONGEST_ID]).partition(b"\n")[0]
+    found = written_id(line)
+    if found is None:
+        raise MalformedError("a persistent id written as text", where=f"@{at}").under("SL109")
+    return reference(found[0], found[1:], at)
 
 
 def _constant(walk: Walk, slot: int) -> Any:
@@ -158,6 +171,10 @@ class StorageTable:
                 listed = self.specs.get((pid[2], model.name_of(pid[1]) or ""))
                 if listed is not None and listed.numel == pid[4] and listed.base is None:
                     return listed
+            name: str | None = None
+            if type(pid) is str:
+                found = written_id(pid)
+                name, pid = (found[0], ("storage", *found)) if found is not None else (None, pid)
             if type(pid) is not tuple or not pid:
                 raise MalformedError(f"saved_id must be a tuple, got {type(pid).__name__}").under("SL109")
             word = text(pid[0])
@@ -165,7 +182,7 @@ class StorageTable:
                 return pid[1]
             if word != "storage" or len(pid) < 2:
                 raise MalformedError(f"a persistent id of kind {escape(str(word))}").under("SL109")
-            ref = reference(model.name_of(pid[1]), pid[2:], at)
+            ref = reference(name or model.name_of(pid[1]), pid[2:], at)
             spec = self.specs.get((ref.view[0] if ref.view else ref.key, ref.type_name))
             if spec is None or (not ref.view and spec.numel != ref.numel):
                 raise MalformedError(f"storage {escape(ref.key)!r} was not listed by the walk").under("SL304")

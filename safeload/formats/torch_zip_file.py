@@ -16,6 +16,7 @@ from safeload.errors import EndiannessError, MalformedError, SafeloadError
 from safeload.findings import escape
 from safeload.formats.base import Contents, StreamPart
 from safeload.formats.nested import read_members
+from safeload.formats.script_code import script_classes
 from safeload.formats.storages import StorageRef, StorageTable, as_finding, storage_refs
 from safeload.formats.streams import looks_like_pickle, walk_behind
 from safeload.formats.zip_container import Archive, Member, looks_like_zip, read_archive, read_member
@@ -93,6 +94,7 @@ class _TorchArchive:
     def _read(self, source: Source, reading: Reading, contents: Contents, records: dict[str, Member]) -> list[str]:
         """Walk the main stream and find its storages; returns the records of storages that it does not name."""
         swap = self._facts(source, reading, contents, records)
+        self._code(source, reading, contents, records)
         member = records["data.pkl"]
         data = _evidence(source, reading, contents, member)
         walked = walk(data, limits=reading.limits, encoding=reading.encoding, persistent=1, resolve=self.resolve)
@@ -138,6 +140,9 @@ class _TorchArchive:
     def resolve(self, module: str, attribute: str) -> Modelled | None:
         """What is modelled of a global."""
         return default_resolve(module, attribute)
+
+    def _code(self, source: Source, reading: Reading, contents: Contents, records: dict[str, Member]) -> None:
+        """What the archive's code says of its classes; only TorchScript has any."""
 
     def _locate(self, records: dict[str, Member], ref: StorageRef) -> Region:
         member = records.get(f"data/{ref.key}")
@@ -218,5 +223,16 @@ class TorchScriptFile(_TorchArchive):
         return script_global(module, attribute)
 
     def known(self, name: str) -> bool:
-        """Code, its debug files and constants belong to the format."""
-        return name == "constants.pkl" or name.startswith(("code/", "constants/", "extra/")) or name.endswith(".debug_pkl")
+        """Code, its debug files, constants, and the arguments that it was traced with belong to the format."""
+        named = name in ("constants.pkl", "traced_inputs.pkl")
+        return named or name.startswith(("code/", "constants/", "extra/")) or name.endswith(".debug_pkl")
+
+    def _code(self, source: Source, reading: Reading, contents: Contents, records: dict[str, Member]) -> None:
+        """Which attributes of a class are parameters and buffers: it stands in the text of the code, and nowhere else."""
+        left = reading.limits.stream_bytes
+        for name, member in records.items():
+            if not (name.startswith("code/") and name.endswith(".py")) or member.region.nbytes > left:
+                continue
+            left -= member.region.nbytes
+            text = bytes(_evidence(source, reading, contents, member)).decode("utf-8", "replace")
+            contents.modules.update(script_classes(name, text))

@@ -17,6 +17,7 @@ import re
 import struct
 
 from safeload.walk.kinds import NAMES
+from safeload.walk.written_ids import written_id
 
 MAX_NAME = 4096  # bytes of a module or attribute name; longer ones do not exist
 KEPT_LIST = 16  # items of a list that are kept as evidence
@@ -628,6 +629,9 @@ class Walker:
                             self.checked = True
                         result = modelled.result
                         if result < 0:
+                            if self.items[start] & 63 == 14 and count == 3:
+                                # protocols 0 and 1, an instance of a modelled class: what NEWOBJ without arguments gives
+                                return self.call("NEWOBJ", self.items[start], 9, offset)
                             return self.items[start]
                         if (result >= 10 and result <= 13) or (result >= 18 and result <= 21) or result == 37:
                             return self.container(result)
@@ -666,9 +670,16 @@ class Walker:
         names = [NAMES[self.items[start + i] & 63] for i in range(min(count, 12))]
         return "arguments (" + ", ".join(names) + ")" if names else "no arguments"
 
+    def written(self, offset):
+        """What the text of a PERSID at `offset` names, or None; see `written_ids`."""
+        return written_id(bytes(self.raw[offset + 1 : _line(self.data, offset + 1, self.size)]))
+
     def persistent_slot(self, pid, offset):
         """PERSID, BINPERSID: a storage, a tensor, or the class that a module's source text belongs to."""
         start, count = self.arguments(pid) if pid & 63 == 9 else (0, 0)
+        if self.persistent == 1 and pid == 6 and self.data[offset] == 0x50 and self.written(offset) is not None:
+            self.pids.append((pid, offset))
+            return 22
         if self.persistent == 1 and count:
             first = self.items[start]
             if first == self.storage_word and first:  # the same opcode again, mostly from the memo
@@ -987,7 +998,8 @@ class Walker:
                     if op == 0x50:
                         p = self.skip_line(p, at) + 1
                         slot = 6
-                        self.note("SL109", "a persistent id written as text", at)
+                        if self.persistent != 1 or self.written(at) is None:
+                            self.note("SL109", "a persistent id written as text", at)
                     else:
                         if sp <= fence:
                             raise Malformed("nothing to take as a persistent id", at)

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from safeload.errors import MalformedError
 from safeload.findings import escape
-from safeload.program import Call
+from safeload.program import Call, Inert
 from safeload.walk import kinds as k
 from safeload.walk.raw_arrays import WRAPPERS, RawArrays
 from safeload.walk.strided import check_sizes
@@ -273,6 +273,8 @@ def _set_dtype(model: Model, target: Any, state: tuple[Any, ...], at: int) -> An
 def _set_array(model: Model, target: Any, state: tuple[Any, ...], at: int) -> Any:
     """BUILD of an array: (version, shape, dtype, Fortran order, bytes); the oldest leave the version out."""
     rest = state[1:] if len(state) == 5 and type(state[0]) is int and state[0] in (0, 1) else state
+    if len(rest) == 4 and type(rest[1]) is Inert and model.unknown == "inert":
+        return Inert("numpy.ndarray", args=(), state=state, via="REDUCE")  # its elements are of a type that is not modelled
     if len(rest) != 4 or model.kind_of(rest[1]) != k.NPDTYPE or type(rest[2]) not in (bool, int):
         raise _bad("an array's state that is not (version, shape, dtype, order, bytes)")
     shape = check_sizes(rest[0])

@@ -95,7 +95,8 @@ def _builtins() -> None:
         _add(f"builtins.{name}", kind=k.TYPE, reduce=(_NOTHING, _sig(_SEQUENCE)), result=result)
     _add("builtins.object", kind=k.TYPE)
     # Protocols 0 and 1 make every object this way. The class counts: it is refused, inert, or granted.
-    _add("copyreg._reconstructor", reduce=(_sig(_OTHER, _m(k.TYPE), k.ANY),), result=-1)
+    # Of modelled classes it means what NEWOBJ without arguments means: the walk and the build take it for that.
+    _add("copyreg._reconstructor", reduce=(_sig(_OTHER, _m(k.TYPE), k.ANY), _sig(_CLASS, _m(k.TYPE), _NONE)), result=-1)
     _add("builtins.dict", kind=k.TYPE, reduce=(_NOTHING,), result=k.DICT)
     _add("builtins.bytes", kind=k.TYPE, reduce=(_NOTHING, _sig(_BYTES), _sig(_LIST)), result=k.BYTES)
     _add(
