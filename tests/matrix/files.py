@@ -45,7 +45,7 @@ class Scripted(typed_torch.nn.Module):
         self.again = self.inner
 
     def forward(self, x: typed_torch.Tensor) -> typed_torch.Tensor:
-        return self.inner(x) * self.scale + self.kept + self.dropped.sum() + self.plain.sum()
+        return typed_torch.add(self.inner(x) * self.scale + self.kept, self.dropped.sum() + self.plain.sum())
 
 
 def script(module: Any) -> bytes:
