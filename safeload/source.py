@@ -10,7 +10,6 @@ from __future__ import annotations
 import bisect
 import hashlib
 import io
-import mmap
 import os
 import stat
 import threading

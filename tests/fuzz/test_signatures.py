@@ -25,7 +25,8 @@ from tests.fake_sigstore import IDENTITY, ISSUER, FakeSigstore
 from tests.forge_signed import make_model, sha256, write_keys
 
 COUNT: Final = int(os.environ.get("SAFELOAD_FUZZ") or 400)
-WORDS: Final[tuple[Any, ...]] = (None, True, 0, -1, 1 << 70, 1.5, "", "x", "A" * 50, [], {}, [[]], {"x": []}, "\x00", "é", "2020-01-01T00:00:00Z")
+WORDS: Final[tuple[Any, ...]] = (None, True, 0, -1, 1 << 70, 1.5, "", "x", "A" * 50, [], {}, [[]], {"x": []},
+                                "\x00", "é", "2020-01-01T00:00:00Z")  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
