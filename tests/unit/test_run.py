@@ -12,6 +12,8 @@ from typing import Any
 
 import pytest
 
+import safeload
+
 ROOT = Path(__file__).parents[2]
 pytestmark = pytest.mark.slow
 
@@ -85,7 +87,7 @@ def test_a_program_that_cannot_be_covered_is_not_started(tmp_path: Path) -> None
     (tmp_path / "safeload.toml").write_text("unpinned = 3")
     done = command("run", "program.py", directory=tmp_path)
     assert (done.returncode, done.stdout) == (2, "")
-    environ = {"SAFELOAD_RUN": "{", "PYTHONPATH": str(ROOT / "safeload" / "installing" / "startup")}
+    environ = {"SAFELOAD_RUN": "{", "PYTHONPATH": str(Path(safeload.__file__).parent / "installing" / "startup")}
     later = subprocess.run(
         [sys.executable, "program.py"], capture_output=True, text=True, check=False, cwd=tmp_path, env={**os.environ, **environ}
     )
