@@ -32,7 +32,7 @@ class TensorInfo:
 
     Attributes:
         name: Keys, indices and attribute names that lead to it, joined by "."; hostile until escaped. "" for a file that is one tensor.
-        dtype: torch's name ("float32"), or numpy's for an array.
+        dtype: torch's name ("float32"), numpy's for an array, or that of a format that is not torch's ("Q4_K").
         shape: Elements per dimension.
         nbytes: Bytes of its elements, were they contiguous; for a sparse tensor, of its parts.
         kind: "tensor", "parameter", "sparse", "quantised", "nested", "meta", "array" or "storage".
@@ -116,7 +116,7 @@ def _parameters(tensors: tuple[TensorInfo, ...]) -> int:
         seen.add(place)
         count = 1
         for size in tensor.shape:
-            count *= size
+            count *= max(size, 0)
         total += count
     return total
 
@@ -126,6 +126,8 @@ def _tensors(contents: Contents) -> Iterator[TensorInfo]:
         for name, spec in contents.table.items():
             yield _dense(name, spec)
         return
+    for listed in contents.listed:
+        yield TensorInfo(name=listed.name, dtype=listed.dtype, shape=listed.shape, nbytes=listed.nbytes)
     main = contents.main
     if main is None:
         return

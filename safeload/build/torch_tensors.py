@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any, Protocol
 
 from safeload.build import torch_module
-from safeload.errors import LimitError, MalformedError, SafeloadError
+from safeload.errors import LimitError, MalformedError, SafeloadError, UnsupportedError
 from safeload.findings import escape
 from safeload.formats import Contents
 from safeload.program import StorageSpec
@@ -78,7 +78,7 @@ def build_torch(
     Raises:
         RefusedError: something that is not modelled and not granted is called.
         MalformedError: a value breaks a rule.
-        UnsupportedError: this torch, numpy or machine cannot make something; a device is not there.
+        UnsupportedError: the format is read and never built; this torch, numpy or machine cannot make something; a device is not there.
         ArgumentError, UsageError: an argument has no meaning.
         Exception: whatever a callable `map_location` raises, untouched.
     """
@@ -117,6 +117,9 @@ def _build(contents: Contents, bank: StorageBank, unknown: Unknown, grants: Iter
     if contents.table is not None:
         return {name: dense(bank, spec, hooks=False) for name, spec in contents.table.items()}
     main = contents.main
+    if main is None and contents.error is None:
+        message = f"a {contents.format} file is no checkpoint: it can be scanned, locked and verified, and is not loaded as torch objects"
+        raise UnsupportedError(message, hint="'safeload inspect' lists what is in it; the program that it is for can load it once it is verified")
     if main is None or main.walk.end is None:
         raise MalformedError(contents.error or "there is nothing in the file that could be built")
     try:

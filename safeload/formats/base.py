@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from safeload.walk import Walk
     from safeload.walk.model import Persistent
 
-__all__ = ["Contents", "Format", "StreamPart"]
+__all__ = ["Contents", "Format", "Listed", "StreamPart"]
 
 
 @dataclass(slots=True, kw_only=True)
@@ -39,6 +39,23 @@ class StreamPart:
     persistent: Persistent | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Listed:
+    """One tensor of a format that is not built here, for `inspect`: dtypes are the format's own ("Q4_K", "STRING").
+
+    Attributes:
+        name: As the file spells it; hostile until escaped.
+        dtype: The format's name of the element type.
+        shape: Elements per dimension; -1 where the file leaves a size open.
+        nbytes: Bytes in this file; 0 where they lie elsewhere.
+    """
+
+    name: str
+    dtype: str
+    shape: tuple[int, ...]
+    nbytes: int
+
+
 @dataclass(slots=True, kw_only=True)
 class Contents:
     """All that one reader found in one file.
@@ -48,6 +65,7 @@ class Contents:
         parts: Every pickle stream, the main one included.
         findings: What the reader itself noticed (container rules); the streams' findings are in their walks.
         table: For formats without a stream: name → tensor, in file order.
+        listed: For formats that are read and never built: their tensors, in file order.
         metadata: Small facts as strings.
         error: Why reading ended early, or None. What was found until then is kept.
         end: Where the file's own bytes end; a caller's stream is left there for formats that may be followed by another file.
@@ -61,6 +79,7 @@ class Contents:
     parts: list[StreamPart] = field(default_factory=list)
     findings: list[Finding] = field(default_factory=list)
     table: Mapping[str, TensorSpec] | None = None
+    listed: list[Listed] = field(default_factory=list)
     metadata: dict[str, str] = field(default_factory=dict)
     error: str | None = None
     end: int | None = None

@@ -1,0 +1,1 @@
+"""One module per family of formats, each with `ROWS`; see tests/formats_page.py."""
