@@ -99,7 +99,11 @@ def scan_source(
     """
     import datetime as dt
 
-    _, report = examine(source, reading or Reading())
+    contents, report = examine(source, reading or Reading())
+    if contents is not None and contents.manifest is not None and report.error is None:
+        from safeload.conversion.opening import value_findings
+
+        report = replace(report, findings=(*report.findings, *value_findings(contents, source)))
     grants: frozenset[str] = frozenset()
     if digest or (context.lock is not None and report.unmodelled):
         try:

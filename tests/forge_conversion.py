@@ -9,12 +9,13 @@ from pathlib import Path
 from typing import Any
 
 from safeload.conversion.exporting import export
-from safeload.conversion.manifest import KEY, canonical
 from safeload.conversion.opening import converted
 from safeload.conversion.recorder import Recorder
 from safeload.conversion.tree import Tree, encode_tree
 from safeload.formats import read
-from safeload.source import Source
+from safeload.formats.manifest import KEY, canonical
+from safeload.formats.safetensors_file import SafetensorsFile
+from safeload.source import Reading, Source
 from tests.forge_safetensors import entry, file_of
 
 __all__ = ["build_manifest", "converted_file", "load_converted", "manifest_text", "plain_checkpoint", "rebuilt"]
@@ -64,8 +65,8 @@ def converted_file(text: str, table: dict[str, tuple[str, list[int], bytes]] | N
 def rebuilt(data: bytes | Path, *, unknown: str = "inert") -> tuple[Any, Recorder]:
     """Build what a converted file describes, without torch; return it with the model that made it."""
     with Source.open(data) as source:
-        contents = read(source)
-        assert contents is not None
+        # Its reader alone, so that what is wrong with the manifest is raised here.
+        contents = SafetensorsFile().read(source, Reading())
         assert contents.error is None, contents.error
         found = converted(contents, source)
         assert found is not None

@@ -11,7 +11,6 @@ from typing import Any, Final
 
 from safeload.conversion.index import is_index
 from safeload.conversion.job import Gate, Input, Job, Meter, Progress
-from safeload.conversion.manifest import Origin
 from safeload.conversion.names import named_tensors
 from safeload.conversion.origin import Opened, open_tree
 from safeload.conversion.output import check_destination
@@ -22,6 +21,7 @@ from safeload.conversion.shards import opened_shards
 from safeload.conversion.tree import encode_tree
 from safeload.conversion.weights import weights_of
 from safeload.errors import UsageError
+from safeload.formats.manifest import Origin
 from safeload.policy import Policy
 from safeload.program import StorageSpec
 from safeload.source import Limits, Reading, Source

@@ -13,8 +13,6 @@ from typing import Any, Final
 
 from safeload.conversion.index import is_index, read_index
 from safeload.conversion.joined import open_joined
-from safeload.conversion.manifest import KEY, SIDECAR_KEY, manifest_of
-from safeload.conversion.opening import beside_manifest
 from safeload.conversion.origin import open_tree
 from safeload.conversion.output import Draft, check_destination
 from safeload.conversion.pickling import pickle_tree
@@ -28,6 +26,7 @@ from safeload.conversion.storages import bind
 from safeload.conversion.tree import Tree, encode_tree
 from safeload.errors import UnsupportedError
 from safeload.findings import escape
+from safeload.formats.manifest import KEY, SIDECAR_KEY, beside_manifest, manifest_of
 from safeload.policy import Policy
 from safeload.program import StorageSpec
 from safeload.source import Limits, Reading, Source

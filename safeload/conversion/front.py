@@ -12,13 +12,12 @@ from safeload.conversion.converting import convert_file, default_destination, op
 from safeload.conversion.index import is_index, read_index
 from safeload.conversion.job import Meter, Progress, prove, together
 from safeload.conversion.joined import open_joined
-from safeload.conversion.manifest import Manifest, manifest_of
-from safeload.conversion.opening import beside_manifest
 from safeload.conversion.proof import NotTheSameError
 from safeload.conversion.reading import Tape
 from safeload.conversion.results import CheckResult, ConvertResult
 from safeload.errors import ArgumentError, UsageError
 from safeload.findings import escape
+from safeload.formats.manifest import Manifest, beside_manifest, manifest_of
 from safeload.source import Limits, Reading, Source
 
 __all__ = ["check", "convert", "source_digests"]

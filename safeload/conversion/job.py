@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Final
 
 from safeload.conversion.joined import Joined, open_joined
-from safeload.conversion.manifest import KEY, SIDECAR_KEY, Manifest, Origin, manifest_of, write_manifest
+from safeload.conversion.manifest import write_manifest
 from safeload.conversion.opening import sidecar_name
 from safeload.conversion.output import Draft
 from safeload.conversion.plan import Entry, Plan
@@ -23,6 +23,7 @@ from safeload.conversion.tree import Tree
 from safeload.conversion.writing import copy_storages, header_bytes, write_payloads
 from safeload.errors import SafeloadError
 from safeload.findings import escape
+from safeload.formats.manifest import KEY, SIDECAR_KEY, Manifest, Origin, manifest_of
 from safeload.program import StorageSpec
 from safeload.source import Reading, Source
 from safeload.trust.digest import file_digests

@@ -2,25 +2,23 @@
 
 from __future__ import annotations
 
-import hashlib
-import re
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from safeload.conversion.manifest import KEY, SIDECAR_KEY, Manifest, manifest_of
 from safeload.conversion.rebuild import build_tree
 from safeload.conversion.storages import Bound, bind, restored
-from safeload.errors import LimitError, MalformedError
-from safeload.findings import escape
-from safeload.formats import Contents, StreamPart
+from safeload.errors import SafeloadError
+from safeload.findings import Finding, Level
+from safeload.formats import Contents
+from safeload.formats.manifest import KEY, Manifest, find_manifest
 from safeload.program import StorageSpec
+from safeload.rules import RULES
 from safeload.source import Limits, Source
 from safeload.walk import Walk
 from safeload.walk.model import Model
 
-__all__ = ["Converted", "beside_manifest", "converted", "sidecar_name"]
+__all__ = ["Converted", "converted", "is_part", "sidecar_name", "value_findings"]
 
 
 @dataclass(slots=True)
@@ -47,11 +45,6 @@ class Converted:
         """All storages, each to be read before the tree is built."""
         return self.bound.specs
 
-    @property
-    def part(self) -> StreamPart:
-        """What a report says of it: the same as of the stream that it came from."""
-        return StreamPart(member=KEY, offset=0, data=memoryview(b""), walk=self.manifest.walk)
-
     def build(self, model: Model) -> Any:
         """Build the object.
 
@@ -74,7 +67,7 @@ def converted(contents: Contents, source: Source, *, directory: Path | None = No
 
     Args:
         contents: From the safetensors reader, without an error.
-        source: The same file. A manifest that lies in a file beside it is read from there.
+        source: The same file. A manifest that lies in a file beside it is read from there, unless it was already.
         directory: Where that would be; by default where `source` was opened.
         limits: Bounds.
 
@@ -89,45 +82,42 @@ def converted(contents: Contents, source: Source, *, directory: Path | None = No
         return None
     if directory is None and source.path is not None:
         directory = Path(source.path).parent
-    manifest = manifest_of(contents.metadata, beside_manifest(contents.metadata, directory, limits or Limits()))
+    manifest = find_manifest(contents, directory, limits or Limits())
     if manifest is None:
         return None
     bound = bind(manifest, contents.table, source.size)
     return Converted(manifest, bound, restored(source, bound))
 
 
-def beside_manifest(metadata: Mapping[str, str], directory: Path | None, limits: Limits) -> bytes | None:
-    """The bytes of the sidecar, which must be those that the header names by digest; None when the header names none.
+def is_part(contents: Contents) -> bool:
+    """Whether a file is one of several that an output consists of: its manifest speaks of tensors that are not in it."""
+    manifest, table = contents.manifest, contents.table
+    if manifest is None or table is None:
+        return False
+    names = [piece if type(piece) is str else piece["entry"] for found in manifest.storages for piece in found.get("of", ())]
+    return any(name not in table for name in [*names, *manifest.payloads])
 
-    Raises:
-        MalformedError: it is missing, or is another one.
+
+def value_findings(contents: Contents, source: Source) -> list[Finding]:
+    """What only a build shows of a manifest: tensors outside their storage, calls with other arguments than are modelled.
+
+    Args:
+        contents: From `formats.read`, without an error.
+        source: The same file.
     """
-    text = metadata.get(SIDECAR_KEY)
-    if text is None:
-        return None
-    parts = text.rsplit(" ", 2)
-    if (
-        len(parts) != 3
-        or not re.fullmatch("[0-9]{1,12}", parts[2])
-        or not parts[0]
-        or any(char in parts[0] for char in "/\\:\0")
-        or parts[0][0] == "."
-    ):
-        raise MalformedError("the header names no sidecar", where=f"!{SIDECAR_KEY}").under("SL401")
-    name, digest, size = parts[0], parts[1], int(parts[2])
-    shown = escape(name, 100)
-    if size > limits.header_bytes:
-        raise LimitError(f"a sidecar of {size} bytes; at most {limits.header_bytes} are read", where=f"!{SIDECAR_KEY}").under("SL127")
+    if contents.manifest is None or is_part(contents):
+        return []
+    walk = contents.manifest.walk
+    if any(found.level is not Level.NOTE for found in walk.findings):
+        return []  # refused anyway, and values over what is not modelled would only break in its wake
     try:
-        if directory is None:
-            raise FileNotFoundError
-        with Source.open(directory / name) as source:
-            data = source.read(0, size, "the sidecar") if source.size == size else b""
-    except OSError:
-        hint = "the file beside it belongs to it: fetch both"
-        raise MalformedError(f"its manifest lies in '{shown}', which is not there", where=f"!{SIDECAR_KEY}", hint=hint).under(
-            "SL401"
-        ) from None
-    if len(data) != size or hashlib.sha256(data).hexdigest() != digest:
-        raise MalformedError(f"'{shown}' is not the sidecar of this file: its digest differs", where=f"!{SIDECAR_KEY}").under("SL601")
-    return data
+        found = converted(contents, source)
+        if found is not None:
+            found.build(Model(walk, unknown="refuse"))
+    except SafeloadError as error:
+        rule = error.rule or "SL303"
+        level = Level.WARNING if rule == "SL104" else RULES[rule].level
+        return [Finding(rule=rule, level=level, message=error.message, member=KEY)]
+    except MemoryError:
+        return [Finding(rule="SL127", level=Level.ERROR, message="needs more memory than there is", member=KEY)]
+    return []

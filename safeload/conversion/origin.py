@@ -66,7 +66,7 @@ def open_tree(source: Source, reading: Reading, policy: Policy | None, *, strict
     contents, report = examine(source, reading, values=False)
     if contents is None:
         raise MalformedError(report.error or "no reader claims the file", where=source.name).under("SL501")
-    from safeload.conversion.manifest import KEY, SIDECAR_KEY
+    from safeload.formats.manifest import KEY, SIDECAR_KEY
 
     if contents.format == "safetensors" and (KEY in contents.metadata or SIDECAR_KEY in contents.metadata):
         raise UsageError("the file is a converted one already", where=source.name)

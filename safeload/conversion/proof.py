@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from safeload.conversion.manifest import KEY, Manifest
 from safeload.conversion.rebuild import build_tree
 from safeload.conversion.recorder import Recorder
 from safeload.conversion.scalars import Json
@@ -15,6 +14,7 @@ from safeload.conversion.storages import Bound, Piece, bind, restored_chunks
 from safeload.conversion.tree import Tree, encode_tree
 from safeload.errors import MalformedError, SafeloadError, UnsupportedError
 from safeload.findings import escape
+from safeload.formats.manifest import KEY, Manifest
 from safeload.formats.safetensors_file import SafetensorsFile
 from safeload.program import TensorSpec
 from safeload.source import Reading, Source

@@ -11,11 +11,11 @@ from collections.abc import Callable, Iterator
 from typing import Any, Final
 
 from safeload.conversion import scalars
-from safeload.conversion.manifest import KEY, Manifest
 from safeload.conversion.scalars import Json
 from safeload.conversion.storages import Bound
 from safeload.errors import LimitError, MalformedError, RefusedError, SafeloadError
 from safeload.findings import escape
+from safeload.formats.manifest import KEY, Manifest
 from safeload.policy import snippet
 from safeload.program import DTYPE_BITS, Inert
 from safeload.source import Source

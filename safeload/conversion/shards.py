@@ -9,7 +9,6 @@ from typing import Any
 
 from safeload.conversion.index import read_index
 from safeload.conversion.job import Input
-from safeload.conversion.manifest import Origin
 from safeload.conversion.names import named_tensors
 from safeload.conversion.origin import Opened, open_tree
 from safeload.conversion.plan import make_plan
@@ -17,6 +16,7 @@ from safeload.conversion.reading import plain_reader, storage_bytes
 from safeload.conversion.tree import encode_tree
 from safeload.errors import MalformedError
 from safeload.findings import escape
+from safeload.formats.manifest import Origin
 from safeload.policy import Policy
 from safeload.program import StorageSpec
 from safeload.source import Reading, Source

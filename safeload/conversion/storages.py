@@ -18,9 +18,9 @@ from typing import Any, Final
 
 from safeload.conversion.carriers import dense
 from safeload.conversion.gather import flip, gather, inverse
-from safeload.conversion.manifest import KEY, Manifest
 from safeload.errors import MalformedError
 from safeload.findings import escape
+from safeload.formats.manifest import KEY, Manifest
 from safeload.program import DTYPE_BITS, Region, StorageSpec, TensorSpec
 from safeload.source import Source
 

@@ -17,13 +17,11 @@ from safeload.conversion.recorder import Recipe, Recorder
 from safeload.conversion.scalars import LONG, Json, encode, is_scalar
 from safeload.errors import LimitError, UnsupportedError
 from safeload.findings import escape
+from safeload.formats.manifest import MANIFEST_BYTES
 from safeload.program import Global, Inert, StorageSpec, TensorSpec
 from safeload.walk import values
 
-__all__ = ["MANIFEST_BYTES", "Group", "Tree", "encode_tree"]
-
-MANIFEST_BYTES: Final = 64 << 20
-"""Longest manifest, in bytes of JSON."""
+__all__ = ["Group", "Tree", "encode_tree"]
 
 PAYLOAD: Final = 1024
 """Bytes in the tree that are longer than this travel as entries of their own."""

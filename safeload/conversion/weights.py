@@ -9,13 +9,13 @@ from typing import Any, Final
 
 from safeload.conversion.carriers import carrier, row_major
 from safeload.conversion.job import Input
-from safeload.conversion.manifest import Origin
 from safeload.conversion.origin import Opened
 from safeload.conversion.plan import Entry, Names, Plan, flip_of, lay_out, root_of
 from safeload.conversion.reading import must_unpack, plain_reader, storage_bytes
 from safeload.conversion.tree import Group, encode_tree
 from safeload.conversion.writing import Spool, ordered
 from safeload.errors import LimitError, UsageError
+from safeload.formats.manifest import Origin
 from safeload.program import DTYPE_BITS, Region, StorageSpec, TensorSpec
 from safeload.source import Reading, Source
 from safeload.tensor_table import as_modules, find_state_dict, flatten, is_spec, spec_of

@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import Final, Self
 
 from safeload.conversion.gather import flip, gather
-from safeload.conversion.manifest import canonical
 from safeload.conversion.output import Draft, failed
 from safeload.conversion.plan import Entry
 from safeload.conversion.reading import Tape, storage_bytes
 from safeload.errors import LimitError
+from safeload.formats.manifest import canonical
 from safeload.program import StorageSpec
 from safeload.source import Limits
 

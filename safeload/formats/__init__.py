@@ -58,6 +58,10 @@ def read(source: Source, reading: Reading | None = None) -> Contents | None:
     reading = reading or Reading()
     contents = reader.read(source, reading)
     read_inner(source, reading, contents)
+    if contents.format == "safetensors" and contents.metadata:
+        from safeload.formats.manifest import read_manifest
+
+        read_manifest(source, reading, contents)
     if not reader.name.startswith(("torch-zip", "torchscript", "zip")) and trailing_zip(source):
         # An archive inside the last value of a stream is data; one behind the format's own end is a second face.
         level = Level.NOTE if contents.end == source.size else None

@@ -12,6 +12,7 @@ from safeload.program import ScriptClass, StorageSpec, TensorSpec
 from safeload.source import Reading, Source
 
 if TYPE_CHECKING:
+    from safeload.formats.manifest import Manifest
     from safeload.walk import Walk
     from safeload.walk.model import Persistent
 
@@ -73,6 +74,7 @@ class Contents:
         raises: What a load raises for `error`, where torch raises something of its own.
         script: Whether the main stream is TorchScript's: its classes are described, never made.
         modules: For TorchScript: what the code says of each module class, by full name ("__torch__.Net").
+        manifest: For a converted file: what it says of the object that it was made from.
     """
 
     format: str
@@ -87,6 +89,7 @@ class Contents:
     script: bool = False
     modules: dict[str, ScriptClass] = field(default_factory=dict)
     raises: type[MalformedError] = MalformedError
+    manifest: Manifest | None = None
 
     @property
     def main(self) -> StreamPart | None:

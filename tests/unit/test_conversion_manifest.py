@@ -12,8 +12,10 @@ from typing import Any
 
 import pytest
 
-from safeload.conversion.manifest import KEY, SIDECAR_KEY, manifest_of
+from safeload import scan
 from safeload.errors import LimitError, MalformedError, RefusedError, SafeloadError, UnsupportedError
+from safeload.findings import Outcome
+from safeload.formats.manifest import KEY, SIDECAR_KEY, manifest_of
 from safeload.program import Inert, TensorSpec
 from tests.forge_conversion import build_manifest, converted_file, manifest_text, rebuilt, tensors
 
@@ -280,6 +282,34 @@ def test_a_sidecar_that_is_not_there_or_elsewhere_is_refused(text: str) -> None:
     """The header may name a file beside it, and no other."""
     with pytest.raises(MalformedError):
         rebuilt(tensors({}, {SIDECAR_KEY: text}))
+
+
+@pytest.mark.parametrize(
+    ("nodes", "globals_", "rule"),
+    [
+        ([["call", {"global": 0}, ["true"]]], ["os.system"], "SL102"),
+        ([["list", [{"global": 0}]]], ["acme.Thing"], "SL103"),
+        ([["call", {"global": 0}, [5]]], ["collections.OrderedDict"], "SL104"),
+        ([["call", None, [5], {"op": "PERSID"}]], [], "SL109"),
+        ([["tensor", {"of": 3, "shape": []}]], [], "SL401"),
+        ([["tensor", {"of": 0, "shape": [7]}]], [], "SL301"),
+    ],
+)
+def test_what_a_manifest_names_is_evidence(nodes: list[Any], globals_: list[str], rule: str) -> None:
+    """A scan says of a converted file what a load would: the names are listed, and what would be refused is."""
+    data = converted_file(manifest_text([0], nodes, globals=globals_, storages=[FLOATS]), {"w": ("F32", [6], bytes(24))})
+    report = scan(data, lock=False)
+    assert report.globals == tuple(globals_)
+    assert [found.rule for found in report.findings] == [rule]
+    assert report.findings[0].member == KEY
+    assert report.decision.outcome is Outcome.REFUSED
+
+
+def test_a_manifest_that_cannot_be_read_is_no_verdict_of_allowed() -> None:
+    for data in (converted_file("{}"), tensors({}, {SIDECAR_KEY: "gone.json " + "0" * 64 + " 12"})):
+        report = scan(data, lock=False)
+        assert report.error is not None
+        assert report.decision.outcome is not Outcome.ALLOWED
 
 
 def test_random_damage_never_gets_out_as_another_error() -> None:
