@@ -89,7 +89,7 @@ def open(f: Any, *, policy: Any = None, lock: Any = None) -> Iterator[LazyFile]:
     Raises:
         RefusedError, PinError, MalformedError: as for `safeload.load`.
     """
-    from safeload.api import Gate, announced, refuse_unreadable
+    from safeload.gate import Gate, announced, refuse_unreadable
     from safeload.tensor_table import table_of
 
     context = Context.of(policy, lock)

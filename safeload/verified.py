@@ -19,7 +19,7 @@ from safeload.source import Source
 from safeload.trust.digest import LEAF_BYTES
 
 if TYPE_CHECKING:
-    from safeload.api import Gate
+    from safeload.gate import Gate
 
 __all__ = ["Verified"]
 

@@ -9,7 +9,6 @@ from typing import Any
 
 import click
 
-from safeload.api import Gate, refuse_unreadable
 from safeload.cli.lock_command import STATUS
 from safeload.cli.options import PATH, force_option, format_option, lock_option, output_option, policy_option, quiet_option
 from safeload.cli.output import Line, as_json, check_output, emit, outcome_style, place, summary
@@ -17,6 +16,7 @@ from safeload.cli.render.json_output import path_text
 from safeload.context import Context
 from safeload.errors import RefusedError, SafeloadError
 from safeload.findings import Outcome, Report, escape
+from safeload.gate import Gate, refuse_unreadable
 from safeload.lockfile import Pin
 from safeload.policy import CHOICES, Policy
 from safeload.reporting import examine

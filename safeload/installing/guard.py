@@ -102,7 +102,7 @@ def verdict(options: Options, module: str, attribute: str) -> str | None:
         module: As the stream names it.
         attribute: Likewise.
     """
-    from safeload.api import torch_safe_globals
+    from safeload.gate import torch_safe_globals
     from safeload.policy import denied_reason
     from safeload.walk import default_resolve, python3_name
     from safeload.walk.names import know

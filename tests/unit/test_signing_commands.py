@@ -200,7 +200,7 @@ def test_a_hash_only_load_imports_no_signature_code(top: Path) -> None:
     assert run(["lock", "m/model.pt"]) == 0
     code = (
         "import sys, safeload\n"
-        "from safeload.api import Gate\nfrom safeload.context import Context\nContext.of()\n"
+        "from safeload.gate import Gate\nfrom safeload.context import Context\nContext.of()\n"
         "bad = {'sigstore', 'cryptography', 'pysequoia', 'safeload.signatures'} & set(sys.modules)\nassert not bad, bad"
     )
     root = Path(__file__).parents[2]

@@ -39,17 +39,17 @@ def load(path: Path, **more: Any) -> Any:
 
 def hashed(path: Path, monkeypatch: pytest.MonkeyPatch, **more: Any) -> bool:
     """Load, and say whether the bytes were hashed."""
-    from safeload import api
+    from safeload import gate
 
     calls: list[int] = []
-    whole = api.tree_of
+    whole = gate.tree_of
 
     def counting(source: Any) -> str:
         calls.append(1)
         return whole(source)
 
     with monkeypatch.context() as patched:
-        patched.setattr(api, "tree_of", counting)
+        patched.setattr(gate, "tree_of", counting)
         assert torch.equal(load(path, **more)["w"], torch.arange(50_000.0))
     return bool(calls)
 
