@@ -1,7 +1,7 @@
 """One pass over a file's bytes, on several cores: read, CRC and leaf digests while a piece is in the cache.
 
-`Source` calls it with the ranges that it holds or is about to hold. A leaf is the unit of work: a thread reads the parts of its
-leaf that are still in the file straight into the memory that will keep them, and hashes them there. What no range covers is
+`Source` calls it with the ranges that it holds or is about to hold. A group of leaves is the unit of work: a thread
+reads a piece of each of its leaves straight into the memory that will keep it, and hashes the pieces side by side. What no range covers is
 read, hashed and forgotten.
 """
 
@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import hashlib
 from bisect import bisect_right
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
+from safeload.hashing import BLOCK, lanes, width
 from safeload.parallel import Crc, in_parallel, workers
 
 __all__ = ["GRAIN", "Range", "run"]
@@ -20,9 +21,10 @@ __all__ = ["GRAIN", "Range", "run"]
 GRAIN: Final = 4 << 20
 """Bytes of one unit of work where nobody wants leaves."""
 
-STEP: Final = 1 << 19
-"""Bytes that are read before they are hashed: they should still be in a core's own cache then."""
+STEP: Final = 1 << 17
+"""Bytes of a leaf that are read before they are hashed: those of all lanes should still be in a core's own cache then."""
 
+_FILL_STEP: Final = 1 << 19  # likewise, where only a CRC is taken
 _WORTH_THREADS: Final = 4 << 20
 
 Fetch = Callable[[int, memoryview], None]
@@ -64,21 +66,25 @@ def run(ranges: Sequence[Range], size: int, fetch: Fetch, *, leaf: int | None, o
         SafeloadError: what `fetch` raises.
     """
     starts = [held.start for held in ranges]
-    unit = leaf or GRAIN
+    work = _Work(ranges, starts, size, fetch)
     if leaf is None:
-        wanted = sorted({unit_at for held in ranges if held.fresh for unit_at in _units(held, unit)})
-    else:
-        wanted = list(range(-(-size // unit))) if only is None else list(only)
-    digests: list[bytes] = [b""] * (len(wanted) if leaf else 0)
+        units = sorted({unit_at for held in ranges if held.fresh for unit_at in _units(held, GRAIN)})
+        threads = workers() if len(units) * GRAIN > _WORTH_THREADS else 1
+        in_parallel(len(units), lambda index: work.fill(units[index] * GRAIN, GRAIN), threads)
+        return []
+    wanted = list(range(-(-size // leaf))) if only is None else list(only)
+    threads = workers() if len(wanted) * leaf > _WORTH_THREADS else 1
+    together = max(1, min(width(), -(-len(wanted) // threads)))
+    digests: list[bytes] = []
+    groups = [wanted[at : at + together] for at in range(0, len(wanted), together)]
+    found: list[list[bytes]] = [[] for _ in groups]
 
-    def work(index: int) -> None:
-        begin = wanted[index] * unit
-        hasher = hashlib.sha256() if leaf else None
-        _one(ranges, starts, begin, min(begin + unit, size), fetch, hasher)
-        if hasher is not None:
-            digests[index] = hasher.digest()
+    def group(index: int) -> None:
+        found[index] = work.leaves([number * leaf for number in groups[index]], leaf)
 
-    in_parallel(len(wanted), work, workers() if len(wanted) * unit > _WORTH_THREADS else 1)
+    in_parallel(len(groups), group, threads)
+    for part in found:
+        digests += part
     return digests
 
 
@@ -86,40 +92,95 @@ def _units(held: Range, unit: int) -> range:
     return range(held.start // unit, (held.start + len(held.view) - 1) // unit + 1) if held.view else range(0)
 
 
-def _one(ranges: Sequence[Range], starts: list[int], begin: int, end: int, fetch: Fetch, hasher: hashlib._Hash | None) -> None:
-    """Do one unit of work: the bytes of the file from `begin` to `end`."""
-    at = max(0, bisect_right(starts, begin) - 1)
-    position = begin
-    while position < end:
-        held = ranges[at] if at < len(ranges) else None
-        if held is not None and held.start + len(held.view) <= position:
-            at += 1
-            continue
-        if held is None or held.start > position:
-            stop = end if held is None else min(end, held.start)
-            if hasher is not None:
-                _gap(position, stop, fetch, hasher)
-            position = stop
-            continue
-        stop = min(end, held.start + len(held.view))
-        part = held.view[position - held.start : stop - held.start]
-        if not held.fresh:
-            if hasher is not None:
+@dataclass(slots=True)
+class _Work:
+    """The ranges of one pass, and how bytes that are in none of them are had."""
+
+    ranges: Sequence[Range]
+    starts: list[int]
+    size: int
+    fetch: Fetch
+
+    def fill(self, begin: int, nbytes: int) -> None:
+        """Read what is fresh of the file's bytes from `begin` on, and nothing else."""
+        end = min(begin + nbytes, self.size)
+        for start in range(begin, end, _FILL_STEP):
+            for _ in self._parts(start, min(start + _FILL_STEP, end), gaps=False):
+                pass
+
+    def leaves(self, begins: list[int], leaf: int) -> list[bytes]:
+        """Return the SHA-256 of the leaves that begin there, hashed side by side.
+
+        A leaf that is cut off by the file's end has another length than the others, and is hashed behind them.
+        """
+        whole = [begin for begin in begins if begin + leaf <= self.size] if leaf % BLOCK == 0 else []
+        digests: dict[int, bytes] = {}
+        hashers = lanes(len(whole)) if whole else None
+        scratch = [memoryview(bytearray())] * len(whole)
+        for at in range(0, leaf if hashers is not None else 0, STEP):
+            windows = []
+            for lane, begin in enumerate(whole):
+                window, scratch[lane] = self._window(begin + at, min(STEP, leaf - at), scratch[lane])
+                windows.append(window)
+            if hashers is not None:
+                hashers.update(windows, min(STEP, leaf - at))
+        if hashers is not None:
+            digests.update(zip(whole, hashers.digests(), strict=True))
+        for begin in begins:
+            if begin not in digests:
+                digests[begin] = self._alone(begin, min(begin + leaf, self.size))
+        return [digests[begin] for begin in begins]
+
+    def _alone(self, begin: int, end: int) -> bytes:
+        hasher = hashlib.sha256()
+        for start in range(begin, end, STEP):
+            for part in self._parts(start, min(start + STEP, end)):
                 hasher.update(part)
-        else:
-            for first in range(0, len(part), STEP):
-                piece = part[first : first + STEP]
-                fetch(position + first, piece)
+        return hasher.digest()
+
+    def _window(self, begin: int, nbytes: int, scratch: memoryview) -> tuple[memoryview, memoryview]:
+        """Return bytes of the file in one piece, and the scratch memory that was made for it where several parts had to be joined."""
+        parts = list(self._parts(begin, begin + nbytes))
+        if len(parts) == 1:
+            return parts[0], scratch
+        if not scratch:
+            scratch = memoryview(bytearray(STEP))
+        at = 0
+        for part in parts:
+            scratch[at : at + len(part)] = part
+            at += len(part)
+        return scratch, scratch
+
+    def _parts(self, begin: int, end: int, *, gaps: bool = True) -> Iterator[memoryview]:
+        """Yield the file's bytes from `begin` to `end`; what is fresh is read first, and its CRC taken.
+
+        Args:
+            begin: Where.
+            end: Likewise; what no range holds is taken into memory as one piece.
+            gaps: Also read, and yield, what no range holds.
+        """
+        ranges, fetch = self.ranges, self.fetch
+        at = max(0, bisect_right(self.starts, begin) - 1)
+        position = begin
+        while position < end:
+            held = ranges[at] if at < len(ranges) else None
+            if held is not None and held.start + len(held.view) <= position:
+                at += 1
+                continue
+            if held is None or held.start > position:
+                stop = end if held is None else min(end, held.start)
+                if gaps:
+                    part = memoryview(bytearray(stop - position))
+                    fetch(position, part)
+                    yield part
+                position = stop
+                continue
+            stop = min(end, held.start + len(held.view))
+            part = held.view[position - held.start : stop - held.start]
+            if held.fresh:
+                fetch(position, part)
                 if held.crc is not None:
-                    held.crc.update(held.base + position + first - held.start, piece)
-                if hasher is not None:
-                    hasher.update(piece)
-        position = stop
-
-
-def _gap(begin: int, end: int, fetch: Fetch, hasher: hashlib._Hash) -> None:
-    scratch = memoryview(bytearray(min(STEP, end - begin)))
-    for position in range(begin, end, STEP):
-        piece = scratch[: min(STEP, end - position)]
-        fetch(position, piece)
-        hasher.update(piece)
+                    held.crc.update(held.base + position - held.start, part)
+            if gaps or held.fresh:
+                yield part
+            position = stop
