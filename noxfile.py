@@ -32,7 +32,9 @@ PYTHON: Final = str(BIN / "python")
 PYPROJECT: Final = nox.project.load_toml("pyproject.toml")
 FUZZ_STREAMS: Final = 100_000
 # What decides whether the shared environment is still the right one.
-INGREDIENTS: Final = ("pyproject.toml", "constraints.txt", "safeload/walk/_machine.py", "safeload/walk/_machine.pxd")
+INGREDIENTS: Final = (
+    "pyproject.toml", "constraints.txt", "safeload/walk/_machine.py", "safeload/walk/_machine.pxd", "safeload/hashing/_lanes.c",
+)  # fmt: skip
 # Tests of the walker and of what hangs on its verdict: these run again on the uncompiled machine.
 WALKER_TESTS: Final = ("tests/unit/test_walk*.py", "tests/unit/test_machine*.py", "tests/property", "tests/attacks")
 
@@ -213,9 +215,10 @@ def wheel(session: nox.Session) -> None:
             session.run("python", "-m", "pip", "--quiet", "wheel", "--no-deps", "-w", str(out), str(tree), env={**_pip_env(), **extra})
             built = next(out.glob("safeload-*.whl"))
             names = _members(built)
-            found = any(re.search(r"safeload/walk/_machine_c\.[^/]*(so|pyd)$", name) for name in names)
-            if found != (kind == "compiled"):
-                session.error(f"{built.name} ({kind}): the extension is {'there' if found else 'missing'}")
+            for extension in (r"safeload/walk/_machine_c", r"safeload/hashing/_lanes_c"):
+                found = any(re.search(rf"{extension}\.[^/]*(so|pyd)$", name) for name in names)
+                if found != (kind == "compiled"):
+                    session.error(f"{built.name} ({kind}): {extension} is {'there' if found else 'missing'}")
             if missing := _package_data() - set(names):
                 session.error(f"{built.name} lacks {sorted(missing)}")
             session.install("--quiet", str(built), env=_pip_env())

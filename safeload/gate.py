@@ -28,7 +28,7 @@ _NOT_HERE = frozenset({"SL501", "SL502", "SL503"})
 
 def sha256_and_tree(source: Source) -> tuple[str, str]:
     """Both digests of the whole file, in one pass, from the bytes that were used."""
-    from safeload.trust.digest import file_digests
+    from safeload.trust.both_digests import file_digests
 
     return file_digests(source)
 

@@ -15,7 +15,7 @@ import stat
 import threading
 import time
 import zlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Final, Protocol, Self, runtime_checkable
@@ -31,7 +31,7 @@ from safeload.errors import (
 )
 from safeload.findings import escape
 from safeload.one_pass import Range, run
-from safeload.parallel import Crc, in_parallel, workers
+from safeload.parallel import Crc
 
 __all__ = ["Limits", "Reading", "Source"]
 
@@ -553,22 +553,22 @@ class Source:
                 yield kept[at : at + CHUNK]
             position = max(position, start + len(kept))
 
-    def digest(self, name: str, make: Callable[[], Any]) -> str:
-        """Return the hex digest that `make()` gives over the whole file, computed once per `name`."""
-        if name not in self._digests:
-            self.digests({name: make})
-        return self._digests[name]
+    def digest_of(self, algorithm: str) -> str | None:
+        """A digest of the whole file that was taken before, lower-case hex, or None."""
+        return self._digests.get(algorithm)
 
-    def digests(self, makers: dict[str, Callable[[], Any]]) -> dict[str, str]:
-        """Take several digests in one pass, each on a core of its own; each maker gives an object with `update` and `hexdigest`."""
-        todo = {name: make() for name, make in makers.items() if name not in self._digests}
-        if todo:
-            hashers = list(todo.values())
-            threads = workers() if self.size >= 4 * CHUNK else 1
+    def remember(self, digests: Mapping[str, str]) -> None:
+        """Keep digests of the whole file, by algorithm, until more of the file is read."""
+        self._digests.update(digests)
+
+    def digest(self, algorithm: str, make: Callable[[], Any]) -> str:
+        """Return the hex digest that `make()` gives over the whole file, taken once for each `algorithm`."""
+        if algorithm not in self._digests:
+            hasher = make()
             for piece in self.pieces():
-                in_parallel(len(hashers), _updating(hashers, piece), threads if len(piece) == CHUNK else 1)
-            self._digests.update({name: hasher.hexdigest() for name, hasher in todo.items()})
-        return {name: self._digests[name] for name in makers}
+                hasher.update(piece)
+            self._digests[algorithm] = hasher.hexdigest()
+        return self._digests[algorithm]
 
     @property
     def sha256(self) -> str:
@@ -581,13 +581,6 @@ class Source:
         """Put the caller's stream right behind byte `offset`, so that a next load goes on from there."""
         if self._stream is not None:
             self._stream.seek(self.origin + offset)
-
-
-def _updating(hashers: Sequence[Any], piece: memoryview) -> Callable[[int], None]:
-    def update(index: int) -> None:
-        hashers[index].update(piece)
-
-    return update
 
 
 def _position(f: Any) -> int:

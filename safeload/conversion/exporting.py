@@ -30,7 +30,7 @@ from safeload.formats.manifest import KEY, SIDECAR_KEY, beside_manifest, manifes
 from safeload.policy import Policy
 from safeload.program import StorageSpec
 from safeload.source import Limits, Reading, Source
-from safeload.trust.digest import file_digests
+from safeload.trust.both_digests import file_digests
 
 __all__ = ["export"]
 

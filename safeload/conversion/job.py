@@ -26,7 +26,7 @@ from safeload.findings import escape
 from safeload.formats.manifest import KEY, SIDECAR_KEY, Manifest, Origin, manifest_of
 from safeload.program import StorageSpec
 from safeload.source import Reading, Source
-from safeload.trust.digest import file_digests
+from safeload.trust.both_digests import file_digests
 
 __all__ = ["SIDECAR_BYTES", "Gate", "Input", "Job", "Meter", "Progress", "prove", "together"]
 

@@ -36,8 +36,16 @@ class Lanes(Protocol):
         """Go on with the first `nbytes` bytes, a multiple of `BLOCK`, of one view for each lane."""
         ...
 
+    def advance(self, lane: int, view: View) -> None:
+        """Go on with one lane alone; a multiple of `BLOCK` bytes."""
+        ...
+
+    def finish(self, lane: int, tail: View) -> bytes:
+        """Return the 32-byte SHA-256 of what one lane got and fewer than `BLOCK` bytes more; after that it takes nothing."""
+        ...
+
     def digests(self) -> list[bytes]:
-        """Return the 32-byte SHA-256 of what each lane got; after that nothing more may come."""
+        """Return the SHA-256 of what each lane got; after that none takes anything."""
         ...
 
 
@@ -64,6 +72,15 @@ class _Plain:
         for hasher, view in zip(self._hashers, views, strict=True):
             hasher.update(view[:nbytes])
 
+    def advance(self, lane: int, view: View) -> None:
+        """As in `Lanes`."""
+        self._hashers[lane].update(view)
+
+    def finish(self, lane: int, tail: View) -> bytes:
+        """As in `Lanes`."""
+        self._hashers[lane].update(tail)
+        return self._hashers[lane].digest()
+
     def digests(self) -> list[bytes]:
         """As in `Lanes`."""
         return [hasher.digest() for hasher in self._hashers]
@@ -74,22 +91,38 @@ class _Compiled:
 
     def __init__(self, count: int, compiled: Any) -> None:
         self._advance = compiled.advance
-        self._count = count
-        self._states = bytearray(_INITIAL * count)
-        self._nbytes = 0
+        self._states = memoryview(bytearray(_INITIAL * count))
+        self._nbytes = [0] * count
 
     def update(self, views: Sequence[View], nbytes: int) -> None:
         """As in `Lanes`."""
         self._advance(self._states, views, nbytes)
-        self._nbytes += nbytes
+        self._nbytes = [before + nbytes for before in self._nbytes]
+
+    def advance(self, lane: int, view: View) -> None:
+        """As in `Lanes`."""
+        self._advance(self._state(lane), [view], len(view))
+        self._nbytes[lane] += len(view)
+
+    def finish(self, lane: int, tail: View) -> bytes:
+        """As in `Lanes`."""
+        end = bytes(tail) + _padding(self._nbytes[lane] + len(tail))
+        self._advance(self._state(lane), [end], len(end))
+        return struct.pack(">8I", *struct.unpack("=8I", self._state(lane)))
 
     def digests(self) -> list[bytes]:
         """As in `Lanes`."""
-        # All that came were whole blocks, so the padding is a block of its own.
-        padding = b"\x80" + bytes(55) + struct.pack(">Q", self._nbytes * 8)
-        self._advance(self._states, [padding] * self._count, BLOCK)
-        words = struct.unpack(f"={8 * self._count}I", self._states)
+        self._advance(self._states, [_padding(nbytes) for nbytes in self._nbytes], BLOCK)
+        words = struct.unpack(f"={8 * len(self._nbytes)}I", self._states)
         return [struct.pack(">8I", *words[at : at + 8]) for at in range(0, len(words), 8)]
+
+    def _state(self, lane: int) -> memoryview:
+        return self._states[lane * len(_INITIAL) : (lane + 1) * len(_INITIAL)]
+
+
+def _padding(nbytes: int) -> bytes:
+    """What follows `nbytes` bytes so that whole blocks come out: a one bit, zeros, and the number of bits."""
+    return b"\x80" + bytes(-(nbytes + 9) % BLOCK) + struct.pack(">Q", nbytes * 8)
 
 
 @cache

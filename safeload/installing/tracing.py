@@ -8,7 +8,6 @@ code, so their functions are wrapped.
 from __future__ import annotations
 
 import functools
-import hashlib
 import json
 import os
 import sys
@@ -89,7 +88,7 @@ def _model_path(place: Any) -> str | None:
 def _line(source: Source, report: Report, error: SafeloadError | None) -> dict[str, Any]:
     decision = "allowed" if error is None else "refused" if isinstance(error, RefusedError) else "error"
     try:
-        sha256 = source.digest("sha256", hashlib.sha256)
+        sha256 = source.sha256
     except SafeloadError:
         sha256 = None
     return {

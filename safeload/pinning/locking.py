@@ -160,7 +160,9 @@ def lock(
         # Whoever signs the new lock vouches for what is taken over from the old one.
         old = read(where) if accept_signer_change else read_lock(where, held)
     plan = _plan(paths, where, old, name=name, complete=complete)
-    seen = {wish.relative: look(wish.path, wish.relative, progress) for wish in plan.wishes if wish.problem is None}
+    readable = [wish for wish in plan.wishes if wish.problem is None]
+    shown = [wish.relative for wish in readable]
+    seen = dict(zip(shown, look([wish.path for wish in readable], shown, progress), strict=True))
     request = _Request(
         plan=plan, seen=seen, policy=held, force=force, granted=frozenset(allow_globals), prune=prune, where=where,
         require=tuple(require), accept=accept_signer_change,

@@ -1,51 +1,29 @@
-"""Look at one file for a pin: one open, one pass for both digests, and word about how far it is."""
+"""Look at files for their pins: each opened once, both digests from one pass, several at a time, and word about how far it is."""
 
 from __future__ import annotations
 
-import hashlib
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, replace
-from typing import Any
+from pathlib import Path
+from typing import Final, TypeVar
 
 from safeload.errors import SafeloadError
 from safeload.findings import Report
+from safeload.parallel import in_parallel, workers
 from safeload.reporting import examine
 from safeload.source import Reading, Source
-from safeload.trust.digest import TreeHasher
+from safeload.trust.both_digests import TOGETHER, Buffers, both_digests
 
-__all__ = ["Progress", "Seen", "digests", "look"]
+__all__ = ["Progress", "Seen", "look", "through"]
 
 Progress = Callable[[str, int, int], None]
-"""Takes the path at work, the bytes of it that are done, and its size."""
+"""Takes the path at work, the bytes of it that are done, and its size. May be called from several threads."""
 
-
-class _Counting:
-    """A hasher that says how far it is."""
-
-    def __init__(self, hasher: Any, tick: Callable[[int], None]) -> None:
-        self._hasher, self._tick = hasher, tick
-
-    def update(self, data: Any) -> None:
-        self._hasher.update(data)
-        self._tick(len(data))
-
-    def hexdigest(self) -> str:
-        return str(self._hasher.hexdigest())
-
-
-def digests(source: Source, path: str, progress: Progress | None) -> tuple[str, str]:
-    """Both digests of a snapshot in one pass, telling `progress` about it."""
-    done = 0
-
-    def tick(count: int) -> None:
-        nonlocal done
-        done += count
-        if progress is not None:
-            progress(path, done, source.size)
-
-    found = source.digests({"sha256": lambda: _Counting(hashlib.sha256(), tick), "sha256-tree": TreeHasher})
-    return found["sha256"], found["sha256-tree"]
+T = TypeVar("T")
+_GROUPS: Final = 4  # at a time: each holds some leaves of its files in memory
+_WORTH_THREADS: Final = 8 << 20
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,16 +36,92 @@ class Seen:
     missing: bool = False
 
 
-def look(path: str | os.PathLike[str], shown: str, progress: Progress | None) -> Seen:
-    """Open a file once, examine it and take both digests of it."""
-    try:
-        with Source.open(path) as source:
-            _, report = examine(source, Reading())
-            sha256, tree = digests(source, shown, progress)
-            return Seen(path=shown, report=replace(report, sha256=sha256, sha256_tree=tree))
-    except FileNotFoundError:
-        return Seen(path=shown, missing=True)
-    except SafeloadError as error:
-        return Seen(path=shown, problem=error.message)
-    except OSError as error:
-        return Seen(path=shown, problem=error.strerror or str(error))
+def look(paths: Sequence[str | os.PathLike[str]], shown: Sequence[str], progress: Progress | None) -> list[Seen]:
+    """Open each file once, examine it and take both digests of it."""
+    reports: dict[int, Report] = {}
+
+    def before(number: int, source: Source) -> None:
+        _, reports[number] = examine(source, Reading())
+
+    def after(number: int, source: Source, found: tuple[str, str]) -> Seen:
+        return Seen(path=shown[number], report=replace(reports.pop(number), sha256=found[0], sha256_tree=found[1]))
+
+    def failed(number: int, error: Exception) -> Seen:
+        if isinstance(error, FileNotFoundError):
+            return Seen(path=shown[number], missing=True)
+        return Seen(path=shown[number], problem=said(error))
+
+    return through(paths, shown, progress, before=before, after=after, failed=failed)
+
+
+def said(error: Exception) -> str:
+    """What an error says, in short."""
+    if isinstance(error, SafeloadError):
+        return error.message
+    return getattr(error, "strerror", None) or str(error)
+
+
+def through(
+    paths: Sequence[str | os.PathLike[str]],
+    shown: Sequence[str],
+    progress: Progress | None,
+    *,
+    after: Callable[[int, Source, tuple[str, str]], T],
+    failed: Callable[[int, Exception], T],
+    before: Callable[[int, Source], None] | None = None,
+) -> list[T]:
+    """Go through files: open, look, hash, conclude.
+
+    Args:
+        paths: The files.
+        shown: What `progress` calls them.
+        progress: Told about every piece that was hashed.
+        after: What comes of a file whose digests are known; its snapshot is still open.
+        failed: What comes of a file that could not be opened, looked at or read: SafeloadError or OSError.
+        before: Called before a file is hashed: what is read then is what is hashed.
+
+    Returns:
+        What `after` or `failed` gave, in the order of the paths.
+    """
+    results: dict[int, T] = {}
+    buffers: Buffers = []
+    groups = [range(at, min(at + TOGETHER, len(paths))) for at in range(0, len(paths), TOGETHER)]
+    threads = min(workers(), _GROUPS) if _nbytes(paths) > _WORTH_THREADS else 1
+
+    def group(index: int) -> None:
+        with ExitStack() as stack:
+            opened: list[tuple[int, Source]] = []
+            for number in groups[index]:
+                try:
+                    source = stack.enter_context(Source.open(paths[number]))
+                    if before is not None:
+                        before(number, source)
+                except (SafeloadError, OSError) as error:
+                    results[number] = failed(number, error)
+                else:
+                    opened.append((number, source))
+
+            def told(place: int, done: int) -> None:
+                if progress is not None:
+                    progress(shown[opened[place][0]], done, opened[place][1].size)
+
+            # One group has the cores for itself; several share them.
+            alone = threads if len(groups) == 1 else 1
+            digests = both_digests([source for _, source in opened], told=told, threads=alone, buffers=buffers)
+            for (number, source), found in zip(opened, digests, strict=True):
+                try:
+                    results[number] = failed(number, found) if isinstance(found, SafeloadError) else after(number, source, found)
+                except (SafeloadError, OSError) as error:
+                    results[number] = failed(number, error)
+
+    in_parallel(len(groups), group, threads)
+    return [results[number] for number in range(len(paths))]
+
+
+def _nbytes(paths: Sequence[str | os.PathLike[str]]) -> int:
+    """About how much there is to hash: only threads depend on it."""
+    total = 0
+    for path in paths:
+        with suppress(OSError, ValueError):
+            total += Path(path).stat().st_size
+    return total

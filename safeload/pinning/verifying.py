@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
 from safeload.context import Context
-from safeload.errors import ArgumentError, LockfileError, SafeloadError, UsageError
+from safeload.errors import ArgumentError, LockfileError, UsageError
 from safeload.findings import Finding, Outcome, escape
 from safeload.lockfile import Lockfile, Model, Pin, compare, complete_check, find, locate, lock_relative
-from safeload.pinning.looking import Progress, digests
+from safeload.pinning.looking import Progress, said, through
 from safeload.pinning.signed import SignatureEntry, SigningCheck
 from safeload.signatures import read_lock
 from safeload.source import Source
@@ -112,7 +113,7 @@ def verify(
     everything = _pinned_files(held, where)
     chosen, models, entries = (everything, list(held.models), []) if not paths else _choose(paths, held, where, everything)
     signing = SigningCheck(held, where, rules)
-    entries += [_compared(file, where, progress, signing) for file in chosen]
+    entries += _compared(chosen, where, progress, signing)
     for model in models:
         if model.complete:
             entries += _extras(model, held, where)
@@ -176,27 +177,38 @@ def _choose(
     return list(chosen.values()), list(models.values()), loose
 
 
-def _compared(file: _Held, where: Path, progress: Progress | None, signing: SigningCheck) -> VerifyEntry:
-    """Hash one file and compare; its signatures are checked while it is open."""
-    expected = Digest("sha256", file.sha256)
-    entry = VerifyEntry(path=file.path, model=file.model, status="error", expected=str(expected))
-    try:
-        with Source.open(locate(where, file.path)) as source:
-            sha256, tree = digests(source, file.path, progress)
-            size = source.size
-            if file.pin is not None:
-                signing.check(file.pin.model, replace(file.pin.file, sha256=sha256, size=size), source)
-    except (FileNotFoundError, NotADirectoryError):
-        return replace(entry, status="missing", reasons=(f"the {file.role} is not there",))
-    except SafeloadError as error:
-        return replace(entry, reasons=(error.message,))
-    except OSError as error:
-        return replace(entry, reasons=(error.strerror or str(error),))
-    found = Digest("sha256", sha256)
+def _compared(files: Sequence[_Held], where: Path, progress: Progress | None, signing: SigningCheck) -> list[VerifyEntry]:
+    """Hash files and compare; their signatures are checked while they are open."""
+    one_at_a_time = threading.Lock()
+
+    def after(number: int, source: Source, found: tuple[str, str]) -> VerifyEntry:
+        pin = files[number].pin
+        if pin is not None:
+            with one_at_a_time:
+                signing.check(pin.model, replace(pin.file, sha256=found[0], size=source.size), source)
+        return _entry(files[number], source.size, *found)
+
+    def failed(number: int, error: Exception) -> VerifyEntry:
+        entry = _unread(files[number])
+        if isinstance(error, (FileNotFoundError, NotADirectoryError)):
+            return replace(entry, status="missing", reasons=(f"the {files[number].role} is not there",))
+        return replace(entry, reasons=(said(error),))
+
+    paths = [locate(where, file.path) for file in files]
+    return through(paths, [file.path for file in files], progress, after=after, failed=failed)
+
+
+def _unread(file: _Held) -> VerifyEntry:
+    return VerifyEntry(path=file.path, model=file.model, status="error", expected=str(Digest("sha256", file.sha256)))
+
+
+def _entry(file: _Held, size: int, sha256: str, tree: str) -> VerifyEntry:
+    """How a file of `size` bytes with these digests compares."""
+    entry, found = _unread(file), Digest("sha256", sha256)
     if file.pin is not None:
         findings = tuple(compare(file.pin, size=size, sha256=sha256, tree=tree))
         return replace(entry, status="differs" if findings else "matches", found=str(found), findings=findings)
-    same = expected == found and file.tree in (None, tree)
+    same = Digest("sha256", file.sha256) == found and file.tree in (None, tree)
     return replace(
         entry,
         status="matches" if same else "differs",

@@ -226,7 +226,7 @@ def _verify_one(
             return known
         verified = verify(ref.kind, artifact, candidate.data, anchor, terms)
         # What was verified over bytes, and not over their digest, must be the bytes that are pinned.
-        if ref.kind == "openpgp" and (found := source.digest("sha256", hashlib.sha256)) != file.sha256:
+        if ref.kind == "openpgp" and (found := source.sha256) != file.sha256:
             raise mismatch("digest", "the file changed while it was locked", f"sha256:{file.sha256}", f"sha256:{found}")
         remember(key, verified, disk=False)
         return verified

@@ -21,7 +21,7 @@ __all__ = ["file_digest", "file_statement", "model_statement"]
 def file_digest(path: str | os.PathLike[str]) -> str:
     """Return a file's SHA-256, hex."""
     with Source.open(path) as source:
-        return source.digest("sha256", hashlib.sha256)
+        return source.sha256
 
 
 def file_statement(path: str | os.PathLike[str]) -> bytes:

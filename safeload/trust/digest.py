@@ -26,7 +26,7 @@ from safeload.findings import escape
 if TYPE_CHECKING:
     from safeload.source import Source
 
-__all__ = ["LEAF_BYTES", "TREE_TAG", "Digest", "TreeHasher", "file_digests", "leaf_count", "leaf_digest", "root_of_leaves", "tree_digest"]
+__all__ = ["LEAF_BYTES", "TREE_TAG", "Digest", "TreeHasher", "leaf_count", "leaf_digest", "root_of_leaves", "tree_digest"]
 
 LEAF_BYTES: Final = 4 << 20
 TREE_TAG: Final = b"safeload sha256-tree v1\n"
@@ -165,16 +165,3 @@ def tree_digest(source: Source) -> str:
         MalformedError: the file shrank while it was read.
     """
     return root_of_leaves(source.size, source.leaves(LEAF_BYTES))
-
-
-def file_digests(source: Source) -> tuple[str, str]:
-    """Return `sha256` and `sha256-tree` of the whole snapshot, in one pass over its bytes.
-
-    Returns:
-        Both as 64 lower-case hex digits, as they stand in a lockfile and in a `Report`.
-
-    Raises:
-        MalformedError: the file shrank while it was read.
-    """
-    found = source.digests({"sha256": hashlib.sha256, "sha256-tree": TreeHasher})
-    return found["sha256"], found["sha256-tree"]

@@ -11,7 +11,8 @@ import pytest
 
 from safeload.errors import UsageError
 from safeload.source import Source
-from safeload.trust.digest import LEAF_BYTES, Digest, TreeHasher, file_digests, leaf_count, leaf_digest, root_of_leaves
+from safeload.trust.both_digests import file_digests
+from safeload.trust.digest import LEAF_BYTES, Digest, TreeHasher, leaf_count, leaf_digest, root_of_leaves
 
 # From docs/lockfile.md; computed by a separate five-line program, not by TreeHasher.
 VECTORS = [
