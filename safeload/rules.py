@@ -95,5 +95,10 @@ RULES: Final[dict[str, Rule]] = {
         Rule("SL603", "format-mismatch", _E, "the format is not the pinned format"),
         Rule("SL604", "unlocked-file", _E, "a file that the lock does not list lies in a complete model's directory"),
         Rule("SL605", "new-globals", _W, "the file names globals that it did not name when it was pinned"),
+        # 84x: skops
+        Rule("SL841", "skops-dangerous-type", _E, "a skops node names something that is known to run code or to reach out"),
+        Rule("SL842", "skops-unknown-type", _W, "a skops node names a type that is none of scikit-learn's"),
+        Rule("SL843", "skops-type-confusion", _E, "a skops node names one thing where it is judged and another where it is made"),
+        Rule("SL844", "skops-schema", _W, "the schema is not what skops writes"),
     )
 }

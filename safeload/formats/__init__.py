@@ -14,6 +14,7 @@ from safeload.formats.not_a_model import diagnose
 from safeload.formats.npy_file import NpyFile
 from safeload.formats.pickle_file import PickleFile
 from safeload.formats.safetensors_file import SafetensorsFile
+from safeload.formats.skops_file import SkopsFile
 from safeload.formats.tar_file import TarFile
 from safeload.formats.torch_legacy_file import TorchLegacyFile
 from safeload.formats.torch_tar_file import TorchTarFile
@@ -28,6 +29,7 @@ __all__ = ["FORMATS", "Contents", "Format", "StreamPart", "detect", "diagnose", 
 FORMATS: Final[tuple[Format, ...]] = (
     TorchZipFile(),
     TorchScriptFile(),
+    SkopsFile(),
     ZipFile(),
     SafetensorsFile(),
     NpyFile(),

@@ -19,7 +19,7 @@ from safeload.formats.nested import read_members
 from safeload.formats.script_code import script_classes
 from safeload.formats.storages import StorageRef, StorageTable, as_finding, storage_refs
 from safeload.formats.streams import looks_like_pickle, walk_behind
-from safeload.formats.zip_container import Archive, Member, looks_like_zip, read_archive, read_member
+from safeload.formats.zip_container import Archive, Member, archive_of, looks_like_zip, read_member
 from safeload.program import Region
 from safeload.source import Reading, Source
 from safeload.walk import default_resolve, finding, walk
@@ -202,10 +202,7 @@ def _names(source: Source) -> list[str]:
 
 def _archive(source: Source, reading: Reading) -> Archive:
     """The archive's directory, parsed once for the claim and the reading."""
-    found: Archive | None = source.parsed.get("zip")
-    if found is None:
-        found = source.parsed["zip"] = read_archive(source, reading.limits)
-    return found
+    return archive_of(source, reading.limits)
 
 
 class TorchZipFile(_TorchArchive):

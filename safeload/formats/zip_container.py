@@ -36,6 +36,7 @@ from safeload.source import Limits, Source
 __all__ = [
     "Archive",
     "Member",
+    "archive_of",
     "check_crc",
     "iter_member",
     "looks_like_zip",
@@ -108,6 +109,14 @@ def read_archive(source: Source, limits: Limits, *, member: str | None = None) -
         notes.add("SL201", archive.error)
     archive.findings = notes.done()
     return archive
+
+
+def archive_of(source: Source, limits: Limits) -> Archive:
+    """Like `read_archive` of a whole file, parsed once for all readers that ask whether it is theirs."""
+    found: Archive | None = source.parsed.get("zip")
+    if found is None:
+        found = source.parsed["zip"] = read_archive(source, limits)
+    return found
 
 
 def _read(source: Source, limits: Limits, notes: Notes, archive: Archive) -> None:

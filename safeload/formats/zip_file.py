@@ -5,18 +5,21 @@ There is nothing in them for a load to build. Whatever is in them is looked at, 
 
 from __future__ import annotations
 
+from collections.abc import Collection
+from dataclasses import replace
 from typing import Final
 
 from safeload.errors import MalformedError
 from safeload.formats.base import Contents
+from safeload.formats.container import Member
 from safeload.formats.nested import read_members
 from safeload.formats.not_a_model import diagnose
 from safeload.formats.torch_zip_file import TorchScriptFile, TorchZipFile
-from safeload.formats.zip_container import looks_like_zip, read_archive
+from safeload.formats.zip_container import archive_of, looks_like_zip
 from safeload.source import Reading, Source
 from safeload.walk import finding
 
-__all__ = ["ZipFile"]
+__all__ = ["ZipFile", "read_zip"]
 
 _TORCH: Final = (TorchZipFile(), TorchScriptFile())
 
@@ -32,18 +35,31 @@ class ZipFile:
 
     def read(self, source: Source, reading: Reading) -> Contents:
         """Read the structure, and every member as a file of its own."""
-        contents = Contents(format=self.name)
-        archive = read_archive(source, reading.limits)
-        contents.findings += archive.findings
-        contents.error = archive.error
-        if archive.error is not None and not archive.members:
-            _name_truncation(source, contents)
-        contents.metadata["members"] = str(len(archive.members))
-        try:
-            read_members(source, archive, reading, contents)
-        except MalformedError as error:
-            contents.error = contents.error or error.message
-        return contents
+        return read_zip(source, reading, self.name)
+
+
+def read_zip(source: Source, reading: Reading, name: str, known: Collection[Member] = ()) -> Contents:
+    """Read a zip's structure, and every member as a file of its own.
+
+    Args:
+        source: The archive.
+        reading: How.
+        name: What the report calls the format.
+        known: Members that the caller reads itself.
+    """
+    contents = Contents(format=name)
+    archive = archive_of(source, reading.limits)
+    contents.findings += archive.findings
+    contents.error = archive.error
+    if archive.error is not None and not archive.members:
+        _name_truncation(source, contents)
+    contents.metadata["members"] = str(len(archive.members))
+    others = replace(archive, members=tuple(member for member in archive.members if member not in known)) if known else archive
+    try:
+        read_members(source, others, reading, contents)
+    except MalformedError as error:
+        contents.error = contents.error or error.message
+    return contents
 
 
 def _name_truncation(source: Source, contents: Contents) -> None:

@@ -14,6 +14,8 @@ import numpy as np
 import torch
 from safetensors.torch import save
 
+from tests import forge_skops
+
 __all__ = ["fuzz_seeds", "real_seeds"]
 
 
@@ -61,6 +63,13 @@ def _seeds() -> Iterator[tuple[str, bytes]]:
     arrays = io.BytesIO()
     np.savez(arrays, a=np.arange(3), b=np.array(["x", None], dtype=object))
     yield "npz", arrays.getvalue()
+    yield from _tabular()
+
+
+def _tabular() -> Iterator[tuple[str, bytes]]:
+    """Formats that are read and never built."""
+    array = forge_skops.node("NdArrayNode", "numpy.ndarray", type="numpy", file="1.npy")
+    yield "skops", forge_skops.skops(forge_skops.estimator(C=forge_skops.text(1.0), coef_=array), {"1.npy": forge_skops.array_file()})
 
 
 def real_seeds(largest: int = 700_000) -> Iterator[tuple[str, bytes]]:
