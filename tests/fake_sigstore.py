@@ -81,12 +81,13 @@ def certificate(
     issuer_key: Key | None = None,
     *,
     ca: bool = False,
+    said_ca: bool | None = None,
     eku: ObjectIdentifier | None = None,
     start: dt.datetime | None = None,
     days: float = 365,
     algorithm: Any = None,
 ) -> x509.Certificate:
-    """A certificate; self-signed without an issuer."""
+    """A certificate; self-signed without an issuer. `said_ca` is what its basic constraints say, when that is not what it may do."""
     begin = start or dt.datetime.now(dt.UTC) - DAY
     above = issuer_key or key
     build = (
@@ -94,7 +95,7 @@ def certificate(
         .subject_name(_name(common)).issuer_name(issuer.subject if issuer else _name(common))
         .public_key(key.public_key()).serial_number(x509.random_serial_number())
         .not_valid_before(begin).not_valid_after(begin + dt.timedelta(days=days))
-        .add_extension(x509.BasicConstraints(ca, None), critical=True)
+        .add_extension(x509.BasicConstraints(ca if said_ca is None else said_ca, None), critical=True)
         .add_extension(usage(key_cert_sign=True, crl_sign=True) if ca else usage(digital_signature=True), critical=True)
         .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
         .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(above.public_key()), critical=False)

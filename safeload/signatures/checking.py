@@ -170,7 +170,13 @@ def _check_identity(rules: Sequence[IdentityRule], signer: Signer, lock: Lockfil
 
 def _provenance_reasons(policy: Policy, checks: Iterable[SignatureCheck]) -> tuple[str, ...]:
     """Say which demands for provenance no verified attestation meets."""
-    attested = [dict(check.verified.facts) for check in checks if check.verified is not None and check.verified.facts]
+    # Whom policy names speaks; a signer whom only the lockfile names could have been added by whoever edited it.
+    named = {name for demand in policy.signers for name in (*demand.all, *demand.any)} | {rule.name for rule in policy.identities}
+    attested = [
+        dict(check.verified.facts)
+        for check in checks
+        if check.verified is not None and check.verified.facts and (not named or check.ref.signer in named)
+    ]
     missing = []
     for rule in policy.provenance:
         wanted = {"builder": rule.builder, "repository": rule.repository, "ref": rule.ref}

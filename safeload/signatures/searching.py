@@ -18,8 +18,9 @@ from safeload.source import Source
 from safeload.trust.builtin_roots import PUBLIC_GOOD, builtin_roots
 from safeload.trust.bundle import Bundle, parse_bundle
 from safeload.trust.git_commit import MEDIA_TYPE
-from safeload.trust.oms import PREDICATE_TYPE, PREDICATE_V02
+from safeload.trust.model_list import OLD_TYPES, PREDICATE_TYPE
 from safeload.trust.openpgp_sums import CLEAR_SIGNED
+from safeload.trust.pypi import bundles_of
 from safeload.trust.scheme import Anchor, Terms, Verified, mismatch
 from safeload.trust.schemes import verify
 from safeload.trust.sigstore_blob import PREDICATE_TYPE as PLAIN
@@ -28,7 +29,10 @@ from safeload.trust.statement import PAYLOAD_TYPE
 __all__ = ["DEFAULT_ROOT", "Candidate", "default_root", "found_beside", "kind_of", "named_signers", "signer_kinds"]
 
 DEFAULT_ROOT: Final = "default"
-_BESIDE_FILE: Final = (".sigstore.json", ".sigstore", ".asc", ".sig", ".gpg", ".provenance.json", ".git-commit.json")
+_BESIDE_FILE: Final = (
+    ".sigstore.json", ".sigstore", ".asc", ".sig", ".gpg", ".provenance.json", ".git-commit.json",
+    ".provenance", ".publish.attestation", ".slsa.attestation", ".attestation",
+)  # fmt: skip
 _IN_FOLDER: Final = (
     "model.sig", "model.sigstore.json", ".kaggle/signing.json", "skill.oms.sig", "SHA256SUMS.asc", "SHA256SUMS.sig", "SHA256SUMS.gpg",
     "SHA256SUMS.txt.asc", "sha256sums.txt.asc", "git-commit.json",
@@ -104,11 +108,14 @@ def kind_of(data: bytes, name: str, about: str | None) -> SignatureKind | None:
 def _json_kind(data: bytes) -> SignatureKind | None:
     if MEDIA_TYPE.encode() in data[:4096]:
         return "git-commit"
+    bundles = bundles_of(data)
+    if bundles != (data,):
+        return "slsa-provenance"
     bundle = parse_bundle(data)
     if bundle.envelope is None:
         return "sigstore-blob"
     predicate = _predicate_type(bundle)
-    if predicate in (PREDICATE_TYPE, PREDICATE_V02):
+    if predicate == PREDICATE_TYPE or predicate in OLD_TYPES:
         return "oms"
     return "sigstore-blob" if predicate == PLAIN else "slsa-provenance"
 
@@ -130,7 +137,7 @@ def signer_kinds(candidate: Candidate) -> tuple[str, ...]:
     if candidate.kind in ("openpgp", "openpgp-sha256sums", "git-commit"):
         return ("openpgp",)
     try:
-        bundle = parse_bundle(candidate.data)
+        bundle = parse_bundle(bundles_of(candidate.data)[0])
     except SignatureError:
         return ()
     if not bundle.certificates:

@@ -11,7 +11,8 @@ from safeload.directory import files_below
 from safeload.errors import UsageError
 from safeload.findings import escape
 from safeload.source import Source
-from safeload.trust.oms import ALWAYS_IGNORED, PREDICATE_TYPE
+from safeload.trust.model_list import PREDICATE_TYPE
+from safeload.trust.oms import ALWAYS_IGNORED
 from safeload.trust.sigstore_blob import PREDICATE_TYPE as PLAIN
 from safeload.trust.statement import STATEMENT_TYPE
 

@@ -151,14 +151,12 @@ def _check_leaf(leaf: x509.Certificate, eku: str) -> None:
 
     extensions = leaf.extensions
     try:
-        if extensions.get_extension_for_class(x509.BasicConstraints).value.ca:
-            raise SignatureError(f"{_name(leaf)} is a certificate authority and not a signer", check="certificate")
-    except x509.ExtensionNotFound:
-        pass
-    try:
         usage = extensions.get_extension_for_class(x509.KeyUsage).value
     except x509.ExtensionNotFound:
         raise SignatureError(f"{_name(leaf)} has no key usage", check="usage") from None
+    # By its key usage, and not by cA alone: published model signatures have leaves with cA that may issue nothing.
+    if usage.key_cert_sign:
+        raise SignatureError(f"{_name(leaf)} is a certificate authority and not a signer", check="certificate")
     if not usage.digital_signature:
         raise SignatureError(f"{_name(leaf)} may not make signatures: its key usage lacks digitalSignature", check="usage")
     try:

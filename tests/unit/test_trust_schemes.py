@@ -21,14 +21,17 @@ from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from safeload.errors import MissingExtraError, SignatureError
 from safeload.signing import sign
+from safeload.signing.keyless import sign_keyless
 from safeload.signing.with_key import load_private_key, sign_statement
 from safeload.trust.bundle import pae
 from safeload.trust.git_commit import MEDIA_TYPE, object_id
-from safeload.trust.oms import PREDICATE_TYPE
+from safeload.trust.model_list import PREDICATE_TYPE
+from safeload.trust.provenance import SLSA_V1
+from safeload.trust.pypi import PUBLISH
 from safeload.trust.scheme import Anchor, Artifact, Terms, Verified
 from safeload.trust.schemes import verify
 from safeload.trust.statement import PAYLOAD_TYPE, STATEMENT_TYPE
-from tests.fake_sigstore import Key, certificate, new_key
+from tests.fake_sigstore import IDENTITY, ISSUER, FakeSigstore, Key, certificate, new_key
 from tests.forge_signed import make_model, sha256, write_keys
 
 ps = pytest.importorskip("pysequoia")
@@ -143,6 +146,14 @@ def test_a_certificate_must_be_valid_now_and_for_signing(leaf: dict[str, Any], c
     refused(check, message, "oms", ARTIFACT, sealed(key, chain, statement()), Anchor(kind="x509", certificate=root, subject=SUBJECT))
 
 
+def test_an_authority_that_may_issue_nothing_is_a_signer() -> None:
+    """Published model signatures have such leaves: cA, and a key usage that is for signatures alone."""
+    key = new_key()
+    root, chain = chained(key, said_ca=True)
+    anchor = Anchor(kind="x509", certificate=root, subject=SUBJECT)
+    assert verify("oms", ARTIFACT, sealed(key, chain, statement()), anchor, Terms()).identity == SUBJECT
+
+
 def test_a_certificate_of_another_authority_or_subject_is_refused() -> None:
     key = new_key()
     root, chain = chained(key)
@@ -181,7 +192,7 @@ def resource(name: str, digest: str = DIGEST) -> dict[str, str]:
         ([resource("W.bin"), resource("w.bin")], {}, "names", "differ only in case"),
         ([resource("other.bin")], {}, "coverage", "the file is not in the signed list"),
         ([resource("w.bin", "00" * 32)], {}, "digest", "the signature is over other bytes: expected sha256:.*, found sha256:0000"),
-        (None, {"hash_type": "blake3"}, "algorithm", "blake3 digests"),
+        (None, {"hash_type": "md5"}, "algorithm", "md5 digests"),
         (None, {"method": "magic"}, "content", "not known: magic"),
         (None, {"ignore_paths": ["modeling_custom.py"]}, "ignore-paths", "policy does not list: modeling_custom.py"),
         (None, {"ignore_paths": "x"}, "format", "not an array"),
@@ -207,16 +218,6 @@ def test_the_list_and_its_own_digest_must_agree(tmp_path: Path) -> None:
     refused("content", "contradicts itself", "oms", ARTIFACT, bundle, anchor)
 
 
-def test_v02_lists_are_read(tmp_path: Path) -> None:
-    """As it was used before v1.0: the files are the subjects."""
-    payload = {
-        "_type": STATEMENT_TYPE, "subject": [{"name": "w.bin", "digest": {"sha256": DIGEST}}],
-        "predicateType": "https://model_signing/Digests/v0.1", "predicate": {"unused": "x"},
-    }  # fmt: skip
-    bundle, anchor = by_key(tmp_path, json.dumps(payload).encode())
-    assert verify("oms", ARTIFACT, bundle, anchor, Terms())
-
-
 # ---- attestations
 
 
@@ -234,6 +235,62 @@ def test_provenance_brings_facts(tmp_path: Path) -> None:
     }  # fmt: skip
     other = Artifact(path="w.bin", sha256="00" * 32, size=1)
     refused("digest", "the attestation is about other bytes", "slsa-provenance", other, bundle, anchor)
+
+
+def keyless(top: Path, sigstore: FakeSigstore, payload: Any, **claims: str) -> tuple[bytes, Anchor]:
+    """A statement that a workflow signed, as a sigstore bundle."""
+    (top / "config.json").write_text(sigstore.trust_config)
+    data, _ = sign_keyless(json.dumps(payload).encode(), None, token=sigstore.token(**claims), trust_config=top / "config.json")
+    anchor = Anchor(kind="sigstore", trusted_root=sigstore.trusted_root.encode(), issuer=ISSUER, identity=IDENTITY)
+    return data, anchor
+
+
+def attestation(bundle: bytes) -> dict[str, Any]:
+    """The same as PyPI serves it (PEP 740)."""
+    held = json.loads(bundle)
+    material, envelope = held["verificationMaterial"], held["dsseEnvelope"]
+    return {
+        "version": 1,
+        "verification_material": {
+            "certificate": material["certificate"]["rawBytes"], "transparency_entries": material["tlogEntries"],
+        },
+        "envelope": {"statement": envelope["payload"], "signature": envelope["signatures"][0]["sig"]},
+    }  # fmt: skip
+
+
+def test_attestations_are_read_as_pypi_serves_them(tmp_path: Path) -> None:
+    """One alone, or all of a file together; then those of the pinned signer count, and one that fails fails alone."""
+    about = {"_type": STATEMENT_TYPE, "subject": [{"name": "w.bin", "digest": {"sha256": DIGEST}}]}
+    built = {"runDetails": {"builder": {"id": "https://builder.example"}}}
+    with FakeSigstore(tsa=False) as sigstore:
+        publish, anchor = keyless(tmp_path, sigstore, {**about, "predicateType": PUBLISH, "predicate": None})
+        slsa, _ = keyless(tmp_path, sigstore, {**about, "predicateType": SLSA_V1, "predicate": built})
+        evil, _ = keyless(tmp_path, sigstore, {**about, "predicateType": SLSA_V1, "predicate": {}}, sub="https://evil.example")
+    one, two, other = map(attestation, (publish, slsa, evil))
+
+    def both(*held: dict[str, Any]) -> bytes:
+        return json.dumps({"version": 1, "attestation_bundles": [{"publisher": {}, "attestations": list(held)}]}).encode()
+
+    assert verify("slsa-provenance", ARTIFACT, json.dumps(one).encode(), anchor, Terms()).identity == IDENTITY
+    found = verify("slsa-provenance", ARTIFACT, both(other, one, two), anchor, Terms())
+    assert (found.identity, found.facts) == (IDENTITY, (("builder", "https://builder.example"),))
+    anyone = verify("slsa-provenance", ARTIFACT, both(other, one, two), replace(anchor, any_identity=True), Terms())
+    assert (anyone.identity, anyone.facts) == ("https://evil.example", ())
+    refused("identity", f"expected {IDENTITY}, found https://evil.example", "slsa-provenance", ARTIFACT, both(other), anchor)
+    refused("format", "holds 0 attestations", "slsa-provenance", ARTIFACT, both(), anchor)
+    refused("format", "another version", "slsa-provenance", ARTIFACT, json.dumps({**one, "version": 2}).encode(), anchor)
+    torn = {**one, "envelope": {"statement": one["envelope"]["statement"]}}
+    refused("format", "signature is not a string", "slsa-provenance", ARTIFACT, json.dumps(torn).encode(), anchor)
+
+
+def test_subjects_with_other_digests_are_passed_over(tmp_path: Path) -> None:
+    """npm's provenance names SHA-512 alone; then the statement is about nothing that is known here."""
+    subjects = [{"name": "x", "digest": {"sha512": "00"}}, {"name": "w.bin", "digest": {"sha256": DIGEST}}]
+    payload = {"_type": STATEMENT_TYPE, "subject": subjects, "predicateType": SLSA_V1, "predicate": {}}
+    bundle, anchor = by_key(tmp_path, json.dumps(payload).encode())
+    assert verify("slsa-provenance", ARTIFACT, bundle, anchor, Terms())
+    bundle, anchor = by_key(tmp_path, json.dumps({**payload, "subject": subjects[:1]}).encode())
+    refused("digest", "found digests of another kind", "slsa-provenance", ARTIFACT, bundle, anchor)
 
 
 # ---- OpenPGP
