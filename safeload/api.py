@@ -6,6 +6,7 @@ import gc
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from safeload.context import Context, Target
@@ -51,7 +52,7 @@ def scan(
 
 
 def scan_source(
-    source: Source, context: Context, *, pin: Pin | None = None, reading: Reading | None = None, digest: bool = False
+    source: Source, context: Context, *, pin: Pin | None = None, reading: Reading | None = None, digest: bool = False, part: bool = False
 ) -> Report:
     """Do what `scan` does, for a file that is open already.
 
@@ -61,6 +62,7 @@ def scan_source(
         pin: The pin found by name or path; what it grants counts only for the bytes that it pins.
         reading: How.
         digest: Also hash the whole file.
+        part: It is one of the files of an index.
     """
     import datetime as dt
 
@@ -81,7 +83,18 @@ def scan_source(
             grants = frozenset(pin.file.allow_globals) if pin is not None else grants
     held = context.policy_for(pin)
     today = dt.datetime.now(tz=dt.UTC).date()
-    return replace(report, decision=decide(report, held, pin_grants=grants, today=today))
+    report = replace(report, decision=decide(report, held, pin_grants=grants, today=today))
+    if contents is None or contents.shards is None:
+        return report
+    from safeload.several import scan_several
+
+    def one(path: Path) -> Report:
+        target = context.target(path)
+        with Source.open(path, limits=source_limits) as shard:
+            return scan_source(shard, context, pin=target.pin, reading=reading, digest=digest, part=True)
+
+    source_limits = (reading or Reading()).limits
+    return scan_several(contents, source, report, part=part, scan_one=one)
 
 
 def load(
@@ -123,8 +136,9 @@ def load(
 
 
 def load_with(
-    f: Any, context: Context, arguments: Arguments, *, granted: bool = True, read: Callable[[Contents], None] | None = None
-) -> Any:
+    f: Any, context: Context, arguments: Arguments, *, granted: bool = True, read: Callable[[Contents], None] | None = None,
+    part: bool = False,
+) -> Any:  # fmt: skip
     """Do what `load` does, with arguments that were checked and a context that is known.
 
     Args:
@@ -133,10 +147,11 @@ def load_with(
         arguments: Checked.
         granted: Whether classes that policy allows are made; without it they are inert data like all others.
         read: Told what the reader found, once the object is built.
+        part: It is one of the files of an index.
     """
     target = context.target(f)
     with Source.open(target.file) as source, _no_collections():
-        return _load(source, context, target, arguments, granted=granted, read=read)
+        return _load(source, context, target, arguments, granted=granted, read=read, part=part)
 
 
 @contextmanager
@@ -156,11 +171,14 @@ def _no_collections() -> Iterator[None]:
 
 
 def _load(
-    source: Source, context: Context, target: Target, arguments: Arguments, *, granted: bool, read: Callable[[Contents], None] | None
-) -> Any:
+    source: Source, context: Context, target: Target, arguments: Arguments, *, granted: bool, read: Callable[[Contents], None] | None,
+    part: bool,
+) -> Any:  # fmt: skip
     from safeload.build.torch_tensors import build_torch
 
     contents, report = examine(source, arguments.reading(), values=False)
+    if contents is not None and contents.shards is not None:
+        return _load_index(contents, source, context, target, report, arguments, granted=granted, part=part)
     unknown = arguments.unknown or context.policy_for(target.pin).unknown_globals
     gate = Gate(context, target, source, report, inert=unknown == "inert")
     with announced(gate), pinned_first(gate):
@@ -198,6 +216,23 @@ def _load(
     if read is not None:
         read(contents)
     return value
+
+
+def _load_index(
+    contents: Contents, source: Source, context: Context, target: Target, report: Report, arguments: Arguments, *, granted: bool,
+    part: bool,
+) -> Any:  # fmt: skip
+    """The index passes its own gate first: it says which files belong together."""
+    from safeload.several import load_several
+
+    gate = Gate(context, target, source, report, inert=False)
+    with announced(gate), pinned_first(gate):
+        gate.match()
+        gate.decide()
+    return load_several(
+        contents, source, context, arguments, granted=granted, part=part,
+        load_one=lambda path: load_with(path, context, arguments, granted=granted, part=True),
+    )  # fmt: skip
 
 
 def _described(contents: Contents, source: Source) -> Any:

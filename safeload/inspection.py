@@ -11,6 +11,7 @@ from safeload.context import Context
 from safeload.errors import MalformedError, MissingExtraError, SafeloadError, UnsupportedError
 from safeload.findings import escape
 from safeload.formats import Contents, StreamPart
+from safeload.formats.index_file import files_of
 from safeload.program import DTYPE_BITS, Call, Global, StorageSpec, TensorSpec
 from safeload.reporting import examine
 from safeload.source import Limits, Reading, Source
@@ -62,7 +63,7 @@ class Inspection:
     Attributes:
         path: As it was named.
         format: "torch-zip", "safetensors", …
-        size: Bytes of the file.
+        size: Bytes of the file; of an index, of the files that it names.
         tensors: In the order of the file; shared ones under each of their names.
         globals: Every global that any stream names, sorted.
         metadata: Small facts of the format, as strings.
@@ -89,12 +90,19 @@ def inspect(f: Any, *, lock: Any = None) -> Inspection:
         MalformedError: it is not what it claims to be, or no reader claims it.
         FileNotFoundError, IsADirectoryError, PermissionError: as `open` does.
     """
-    with Source.open(Context.of({}, lock).target(f).file) as source:
+    return _inspected(Context.of({}, lock).target(f).file)
+
+
+def _inspected(f: Any, *, part: bool = False) -> Inspection:
+    """Describe one file, or all files of an index."""
+    with Source.open(f) as source:
         contents, report = examine(source, Reading(), values=False)
         if contents is None or contents.error is not None:
             raise MalformedError(
                 report.error or "no reader claims the file", where=source.name, hint=f"'safeload scan {source.name}' says more"
             )
+        if contents.shards is not None:
+            return _together(source, [_inspected(path, part=True) for path in files_of(contents, source, part=part)])
         try:
             tensors = tuple(_tensors(contents))
         except SafeloadError as error:
@@ -103,6 +111,17 @@ def inspect(f: Any, *, lock: Any = None) -> Inspection:
             path=source.name, format=contents.format, size=source.size, tensors=tensors, globals=report.globals,
             metadata=dict(report.metadata), parameters=_parameters(tensors),
         )  # fmt: skip
+
+
+def _together(source: Source, parts: list[Inspection]) -> Inspection:
+    """What is in the files of an index, as one; of their metadata, what all of them say."""
+    tensors = tuple(tensor for part in parts for tensor in part.tensors)
+    shared = {key: value for key, value in parts[0].metadata.items() if all(part.metadata.get(key) == value for part in parts)}
+    return Inspection(
+        path=source.name, format="index", size=sum(part.size for part in parts), tensors=tensors,
+        globals=tuple(sorted({name for part in parts for name in part.globals})), metadata=shared,
+        parameters=sum(part.parameters for part in parts),
+    )  # fmt: skip
 
 
 def _parameters(tensors: tuple[TensorInfo, ...]) -> int:

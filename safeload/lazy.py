@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any
 
 from safeload.context import Context
 from safeload.errors import MalformedError, UsageError
 from safeload.findings import escape
+from safeload.formats import Contents
 from safeload.program import Region, TensorSpec
 from safeload.reporting import examine
 from safeload.source import Source
@@ -74,6 +75,38 @@ class LazyFile:
             self._verified.read(region.offset, view)
 
 
+class _Several(LazyFile):
+    """The files of an index, opened as one: each reads and verifies its own tensors."""
+
+    def __init__(self, source: Source, parts: dict[str, LazyFile]) -> None:
+        super().__init__(source, {}, {}, None)
+        self._parts = parts
+
+    def keys(self) -> list[str]:
+        """Names of all tensors, file by file."""
+        return list(self._parts)
+
+    def metadata(self) -> dict[str, str]:
+        """What all files say alike."""
+        first, *rest = dict.fromkeys(self._parts.values())
+        facts = first.metadata()
+        return {key: value for key, value in facts.items() if all(part.metadata().get(key) == value for part in rest)}
+
+    def get_tensor(self, name: str) -> Any:
+        """Return one tensor, verified, from the file that has it."""
+        return self._part(name).get_tensor(name)
+
+    def get_slice(self, name: str) -> Any:
+        """Return an object that takes indices and gives that part of a tensor."""
+        return self._part(name).get_slice(name)
+
+    def _part(self, name: str) -> LazyFile:
+        part = self._parts.get(name)
+        if part is None:
+            raise UsageError(f"no tensor is named {escape(name)!r}", where=self._source.name, hint="keys() lists them")
+        return part
+
+
 @contextmanager
 def open(f: Any, *, policy: Any = None, lock: Any = None) -> Iterator[LazyFile]:
     """Open a model file for reading tensors one at a time.
@@ -89,26 +122,47 @@ def open(f: Any, *, policy: Any = None, lock: Any = None) -> Iterator[LazyFile]:
     Raises:
         RefusedError, PinError, MalformedError: as for `safeload.load`.
     """
+    with ExitStack() as stack:
+        yield _opened(f, Context.of(policy, lock), stack)
+
+
+def _opened(f: Any, context: Context, stack: ExitStack, *, part: bool = False) -> LazyFile:
+    """Open one file, or all files of an index; the stack closes them."""
     from safeload.gate import Gate, announced, refuse_unreadable
     from safeload.tensor_table import table_of
 
-    context = Context.of(policy, lock)
     target = context.target(f)
-    with Source.open(target.file) as source:
-        contents, report = examine(source)
-        gate = Gate(context, target, source, report, inert=False)
-        with announced(gate):
-            refuse_unreadable(source, contents, report)
-            if contents is None:
-                raise MalformedError("no reader claims the file", where=source.name)
-            if gate.needs_digest and target.pin is None:
-                gate.match()
-            gate.pin = gate.pin or target.pin
-            gate.decide()
-            verified = None
-            if gate.pin is not None:
-                from safeload.verified import Verified
+    source = stack.enter_context(Source.open(target.file))
+    contents, report = examine(source)
+    gate = Gate(context, target, source, report, inert=False)
+    with announced(gate):
+        refuse_unreadable(source, contents, report)
+        if contents is None:
+            raise MalformedError("no reader claims the file", where=source.name)
+        if gate.needs_digest and target.pin is None:
+            gate.match()
+        gate.pin = gate.pin or target.pin
+        gate.decide()
+        if contents.shards is not None:
+            gate.match()  # small, and it says which files are opened
+            return _several(contents, source, context, stack, part=part)
+        verified = None
+        if gate.pin is not None:
+            from safeload.verified import Verified
 
-                verified = Verified.of(source, contents, gate)
-            lazy = LazyFile(source, table_of(contents), dict(contents.metadata), verified)
-        yield lazy
+            verified = Verified.of(source, contents, gate)
+        return LazyFile(source, table_of(contents), dict(contents.metadata), verified)
+
+
+def _several(contents: Contents, source: Source, context: Context, stack: ExitStack, *, part: bool) -> LazyFile:
+    from safeload.formats.index_file import files_of
+    from safeload.several import check_names
+
+    shards = contents.shards or {}
+    parts: dict[str, LazyFile] = {}
+    for path in files_of(contents, source, part=part):
+        opened = _opened(path, context, stack, part=True)
+        names = opened.keys()
+        check_names(dict.fromkeys(names), {name for name, file in shards.items() if file == path.name}, escape(str(path), 500))
+        parts.update(dict.fromkeys(names, opened))
+    return _Several(source, parts)

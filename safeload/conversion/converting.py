@@ -9,7 +9,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
 
-from safeload.conversion.index import is_index
 from safeload.conversion.job import Gate, Input, Job, Meter, Progress
 from safeload.conversion.names import named_tensors
 from safeload.conversion.origin import Opened, open_tree
@@ -21,6 +20,7 @@ from safeload.conversion.shards import opened_shards
 from safeload.conversion.tree import encode_tree
 from safeload.conversion.weights import weights_of
 from safeload.errors import UsageError
+from safeload.formats.index_file import is_index
 from safeload.formats.manifest import Origin
 from safeload.policy import Policy
 from safeload.program import StorageSpec

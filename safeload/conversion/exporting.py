@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from safeload.conversion.index import is_index, read_index
 from safeload.conversion.joined import open_joined
 from safeload.conversion.origin import open_tree
 from safeload.conversion.output import Draft, check_destination
@@ -26,6 +25,7 @@ from safeload.conversion.storages import bind
 from safeload.conversion.tree import Tree, encode_tree
 from safeload.errors import UnsupportedError
 from safeload.findings import escape
+from safeload.formats.index_file import is_index, read_index
 from safeload.formats.manifest import KEY, SIDECAR_KEY, beside_manifest, manifest_of
 from safeload.policy import Policy
 from safeload.program import StorageSpec

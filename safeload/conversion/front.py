@@ -9,7 +9,6 @@ from typing import Any
 
 from safeload.context import Context
 from safeload.conversion.converting import convert_file, default_destination, opened_input
-from safeload.conversion.index import is_index, read_index
 from safeload.conversion.job import Meter, Progress, prove, together
 from safeload.conversion.joined import open_joined
 from safeload.conversion.proof import NotTheSameError
@@ -17,6 +16,7 @@ from safeload.conversion.reading import Tape
 from safeload.conversion.results import CheckResult, ConvertResult
 from safeload.errors import ArgumentError, UsageError
 from safeload.findings import escape
+from safeload.formats.index_file import is_index, read_index
 from safeload.formats.manifest import Manifest, beside_manifest, manifest_of
 from safeload.source import Limits, Reading, Source
 

@@ -4,21 +4,18 @@ from __future__ import annotations
 
 import bisect
 import contextlib
-import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from safeload.conversion.index import read_index
-from safeload.conversion.opening import Converted, converted
 from safeload.conversion.proof import own_table
 from safeload.errors import MalformedError
 from safeload.findings import escape
 from safeload.formats import Contents
 from safeload.program import Region, TensorSpec
-from safeload.source import Limits, Reading, Source
+from safeload.source import Reading, Source
 
-__all__ = ["Joined", "open_index", "open_joined"]
+__all__ = ["Joined", "join", "open_joined"]
 
 
 @dataclass(slots=True)
@@ -39,10 +36,10 @@ class Joined:
 
 
 class _Chain:
-    """The bytes of several sources behind one another."""
+    """The bytes of several sources behind one another; with `keep`, each keeps what is read of it as part of its snapshot."""
 
-    def __init__(self, sources: Sequence[Source]) -> None:
-        self._sources = sources
+    def __init__(self, sources: Sequence[Source], *, keep: bool = False) -> None:
+        self._sources, self._keep = sources, keep
         self._starts: list[int] = []
         self.size = 0
         for source in sources:
@@ -55,7 +52,7 @@ class _Chain:
             index = bisect.bisect_right(self._starts, offset + done) - 1
             source, at = self._sources[index], offset + done - self._starts[index]
             part = view[done : done + min(len(view) - done, source.size - at)]
-            source.readinto(at, part, keep=False)
+            source.readinto(at, part, keep=self._keep)
             done += len(part)
         return done
 
@@ -81,37 +78,41 @@ def open_joined(paths: Sequence[str | Path], reading: Reading, names: Sequence[s
         for source in sources:
             found, facts = own_table(source, reading)
             metadata.append(facts)
-            for name, spec in found.items():
-                if name in table:
-                    raise MalformedError(f"two files have a tensor named '{escape(name, 60)}'", where=source.name).under("SL401")
-                table[name] = _moved(spec, start) if start else spec
+            _add(table, found, start, source.name)
             start += source.size
         whole = sources[0] if len(sources) == 1 else Source(_Chain(sources), sources[0].name)
         yield Joined(whole, table, metadata, sources)
 
 
-@contextlib.contextmanager
-def open_index(path: str | os.PathLike[str], limits: Limits | None = None) -> Iterator[tuple[Contents, Source, Converted | None]]:
-    """Open an output in several files as one safetensors file.
+def join(parts: Sequence[tuple[Source, Contents]], name: str) -> tuple[Source, Contents]:
+    """Put safetensors files behind one another.
 
     Args:
-        path: Its index.
-        limits: Bounds.
+        parts: Each file, and what its reader found, without an error.
+        name: For messages.
 
-    Yields:
-        What a reader would have found in one file, all of the bytes, and the object that they were made from.
+    Returns:
+        All of the bytes (a digest of one of the files is taken from what is read of them here), and what a reader would have found
+        in one file: places count from the start of the first.
 
     Raises:
-        MalformedError: the index or a file is not valid, or the files do not belong together.
+        MalformedError: two have a tensor of the same name.
     """
-    reading = Reading(limits=limits or Limits())
-    table, paths = read_index(Path(path))
-    with open_joined(paths, reading) as joined:
-        if set(joined.table) != set(table):
-            raise MalformedError("the index and the files do not name the same tensors", where=escape(os.fspath(path), 500))
-        contents = Contents(format="safetensors", table=joined.table, metadata=joined.metadata[0])
-        contents.storages = [spec.storage for spec in joined.table.values()]
-        yield contents, joined.source, converted(contents, joined.source, directory=Path(path).parent, limits=reading.limits)
+    table: dict[str, TensorSpec] = {}
+    start = 0
+    for source, contents in parts:
+        _add(table, contents.table or {}, start, source.name)
+        start += source.size
+    joined = Contents(format="safetensors", table=table, metadata=dict(parts[0][1].metadata), manifest=parts[0][1].manifest)
+    joined.storages = [spec.storage for spec in table.values()]
+    return Source(_Chain([source for source, _ in parts], keep=True), name), joined
+
+
+def _add(table: dict[str, TensorSpec], found: Mapping[str, TensorSpec], start: int, where: str) -> None:
+    for name, spec in found.items():
+        if name in table:
+            raise MalformedError(f"two files have a tensor named '{escape(name, 60)}'", where=where).under("SL401")
+        table[name] = _moved(spec, start) if start else spec
 
 
 def _moved(spec: TensorSpec, by: int) -> TensorSpec:

@@ -10,11 +10,11 @@ from typing import Any, Final
 
 from safeload.conversion.converting import default_destination
 from safeload.conversion.front import convert, source_digests
-from safeload.conversion.index import is_index, read_index
 from safeload.conversion.results import ConvertResult
 from safeload.directory import files_below
 from safeload.errors import SafeloadError
 from safeload.formats import detect
+from safeload.formats.index_file import is_index, read_index
 from safeload.formats.manifest import KEY, SIDECAR_KEY, beside_manifest, manifest_of
 from safeload.formats.safetensors_file import SafetensorsFile
 from safeload.source import Limits, Reading, Source

@@ -7,7 +7,6 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from safeload.conversion.index import read_index
 from safeload.conversion.job import Input
 from safeload.conversion.names import named_tensors
 from safeload.conversion.origin import Opened, open_tree
@@ -16,6 +15,7 @@ from safeload.conversion.reading import plain_reader, storage_bytes
 from safeload.conversion.tree import encode_tree
 from safeload.errors import MalformedError
 from safeload.findings import escape
+from safeload.formats.index_file import read_index
 from safeload.formats.manifest import Origin
 from safeload.policy import Policy
 from safeload.program import StorageSpec

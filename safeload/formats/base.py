@@ -75,6 +75,7 @@ class Contents:
         script: Whether the main stream is TorchScript's: its classes are described, never made.
         modules: For TorchScript: what the code says of each module class, by full name ("__torch__.Net").
         manifest: For a converted file: what it says of the object that it was made from.
+        shards: For an index: the file that each tensor lies in, by name, beside it.
     """
 
     format: str
@@ -90,6 +91,7 @@ class Contents:
     modules: dict[str, ScriptClass] = field(default_factory=dict)
     raises: type[MalformedError] = MalformedError
     manifest: Manifest | None = None
+    shards: dict[str, str] | None = None
 
     @property
     def main(self) -> StreamPart | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import stat
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
@@ -23,6 +24,7 @@ LOCK_SIGNATURES: Final = (".sigstore.json", ".asc")
 """A signature of the lockfile itself lies beside it, under its name and one of these."""
 
 _SHOWN: Final = 20
+_INDEX: Final = ".index.json"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -124,11 +126,24 @@ def _pin(lock_path: str | os.PathLike[str], model: Model, file: LockedFile, matc
 def _only_weights(model: Model) -> LockedFile:
     if len(model.weights) == 1:
         return model.weights[0]
+    index = _only_index(model)
+    if index is not None:
+        return index
     listed = ", ".join(escape(file.path) for file in model.weights[:_SHOWN])
     more = f" and {len(model.weights) - _SHOWN} more" if len(model.weights) > _SHOWN else ""
     raise UsageError(
         f"the model has {len(model.weights)} weights files: {listed}{more}", where=escape(model.name), hint="load one of them by its path"
     )
+
+
+def _only_index(model: Model) -> LockedFile | None:
+    """The index of a model whose weights are in several files, and in no others."""
+    found = [file for file in model.weights if file.format == "index" and file.path.endswith(_INDEX)]
+    if len(found) != 1:
+        return None
+    stem, dot, ending = found[0].path.removesuffix(_INDEX).rpartition(".")
+    part = re.compile(rf"{re.escape(stem)}-[0-9]+-of-[0-9]+{re.escape(dot + ending)}", re.ASCII)
+    return found[0] if all(part.fullmatch(file.path) for file in model.weights if file is not found[0]) else None
 
 
 # ---- comparing

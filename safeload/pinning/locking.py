@@ -10,8 +10,9 @@ from typing import Any, Final, Literal
 
 from safeload.context import Context
 from safeload.directory import files_below
-from safeload.errors import ArgumentError, PolicyError, UsageError
+from safeload.errors import ArgumentError, PolicyError, SafeloadError, UsageError
 from safeload.findings import Finding, Level, Outcome, Report, escape
+from safeload.formats.index_file import is_index, read_index
 from safeload.lockfile import LOCK_NAME, LockedFile, Lockfile, Model, find, locate, lock_relative, own_names, read, update
 from safeload.pinning.looking import Progress, Seen, look
 from safeload.pinning.signers import SignerEntry, renew_signers
@@ -214,9 +215,26 @@ def _plan(paths: Sequence[str | os.PathLike[str]], where: Path, old: Lockfile, *
             raise UsageError("only a directory can be complete", where=escape(path, 1000))
         else:
             Path(path).stat()
-            relative = lock_relative(where, path)
-            wishes[relative] = _Wish(path=path, relative=relative, model=name, named=True)
+            for wish in _named(path, where, old, name):
+                wishes[wish.relative] = wish
     return _Plan(wishes=tuple(wishes.values()), complete=frozenset(whole))
+
+
+def _named(path: str, where: Path, old: Lockfile, name: str | None) -> Iterable[_Wish]:
+    """A file that somebody named; an index stands for its files, too, and all of them are one model."""
+    relative = lock_relative(where, path)
+    files: list[Path] = []
+    if is_index(path):
+        try:
+            files = read_index(Path(path))[1]
+        except SafeloadError as error:
+            yield _Wish(path=path, relative=relative, model=name, named=True, problem=error.message)
+            return
+        short = relative.removesuffix(".index.json").rpartition(".")[0] or relative
+        known = old.file(relative)
+        name = name or (known[0].name if known is not None else short if old.model(short) is None else relative)
+    for one in (path, *map(os.fspath, files)):
+        yield _Wish(path=one, relative=lock_relative(where, one), model=name, named=True)
 
 
 def _plan_all(where: Path, old: Lockfile) -> _Plan:

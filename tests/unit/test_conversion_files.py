@@ -19,10 +19,6 @@ import pytest
 from safeload.conversion import check, convert, convert_tree, export
 from safeload.conversion import job as job_module
 from safeload.conversion.converting import default_destination
-from safeload.conversion.joined import open_index
-from safeload.conversion.origin import open_tree
-from safeload.conversion.recorder import Recorder
-from safeload.conversion.tree import encode_tree
 from safeload.errors import LimitError, MalformedError, PinError, RefusedError, SafeloadError, UnsupportedError, UsageError
 from safeload.formats.safetensors_file import SafetensorsFile
 from safeload.lockfile import Lockfile
@@ -458,18 +454,3 @@ def test_an_exported_archive_is_one_that_every_zip_reader_takes(tmp_path: Path) 
                 member.read(0)
     raw = (tmp_path / "model.pt").read_bytes()
     assert raw.index(struct.pack("<6f", *(index / 8 for index in range(6)))) % 64 == 0
-
-
-def test_several_files_are_opened_as_one(tmp_path: Path) -> None:
-    """Storages are found across files, the manifest beside them."""
-    source = plain_checkpoint(tmp_path / "pytorch_model.bin", names=4, numel=100)
-    convert(source, max_shard_size=900)
-    with open_index(tmp_path / "model.safetensors.index.json") as (contents, _, found):
-        assert found is not None
-        assert list(contents.table or {}) == [f"layer{number}.weight" for number in range(4)]
-        model = Recorder(found.walk)
-        value = found.build(model)
-    assert list(value) == [f"layer{number}.weight" for number in range(4)]
-    with Source.open(source) as opened:
-        original = open_tree(opened, Reading(), None, strict=False)
-    assert encode_tree(value, model).described() == encode_tree(original.root, original.recorder).described()
