@@ -154,7 +154,7 @@ def test_an_index_of_itself_ends(tmp_path: Path, name: str) -> None:
     path.write_text(json.dumps({"weight_map": {"w": name}}))
     for ask in (safeload.load, safeload.inspect, lambda f, lock: safeload.open(f, lock=lock).__enter__()):
         with pytest.raises(MalformedError, match="an index, named as one"):
-            ask(path, lock=False)  # type: ignore[operator]
+            ask(path, lock=False)
     assert safeload.scan(path, lock=False).decision.outcome is Outcome.ERROR
 
 
