@@ -21,6 +21,7 @@ if TYPE_CHECKING:
         PinError,
         PolicyError,
         RefusedError,
+        RemoteError,
         SafeloadError,
         SafeloadWarning,
         SignatureError,
@@ -41,14 +42,15 @@ _HOME = {
     "installed": "installing", "uninstall": "installing", "open": "lazy", "lock": "pinning", "verify": "pinning",
     "Policy": "policy", "Inert": "program", "Limits": "source", "state_dict": "state_dicts", "plain": "profiles",
     "Decision": "findings", "Finding": "findings", "Level": "findings", "Report": "findings",
-    "LockfileError": "errors", "MalformedError": "errors", "PinError": "errors", "PolicyError": "errors",
+    "LockfileError": "errors", "MalformedError": "errors", "RemoteError": "errors", "PinError": "errors", "PolicyError": "errors",
     "RefusedError": "errors", "SafeloadError": "errors", "SafeloadWarning": "errors", "SignatureError": "errors",
 }  # fmt: skip
 
 __all__ = [
-    "Decision", "Finding", "Inert", "Level", "Limits", "LockfileError", "MalformedError", "PinError", "Policy", "PolicyError",
-    "RefusedError", "Report", "SafeloadError", "SafeloadWarning", "SignatureError", "__version__", "convert", "inspect", "install",
-    "installed", "load", "lock", "open", "plain", "scan", "state_dict", "uninstall", "verify",
+    "Decision", "Finding", "Inert", "Level", "Limits", "LockfileError", "MalformedError", "PinError", "Policy",
+    "PolicyError", "RefusedError", "RemoteError", "Report", "SafeloadError", "SafeloadWarning", "SignatureError",
+    "__version__", "convert", "inspect", "install", "installed", "load", "lock", "open", "plain", "scan", "state_dict",
+    "uninstall", "verify",
 ]  # fmt: skip
 
 

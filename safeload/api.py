@@ -30,7 +30,8 @@ def scan(
     """Say what a file would do and whether policy allows it. Nothing in it is imported, called or built.
 
     Args:
-        f: A path, a file object, bytes, a mapping, or a model's name in the lockfile.
+        f: A path, a file object, bytes, a mapping, a model's name in the lockfile, or the address of a file (`https://`, `s3://`,
+            `gs://`, `hf://` or any other that fsspec knows), of which only the ranges are read that the verdict needs.
         policy: A `Policy`, a mapping, a path, or None to look for one from the working directory upwards.
         lock: A lockfile's path; None to look for one; False for none. What a pin grants to these bytes counts.
         digest: Also hash the whole file.
@@ -43,9 +44,10 @@ def scan(
     Raises:
         FileNotFoundError, IsADirectoryError, PermissionError: as `open` does.
         PolicyError, LockfileError: what is in force is not valid.
+        RemoteError: nothing, or nothing usable, is at the address.
     """
     context = Context.of(policy, lock)
-    target = context.target(f)
+    target = context.target(f, remote=True)
     reading = Reading(limits=limits or Limits())
     with Source.open(target.file, name=name, limits=reading.limits) as source:
         return scan_source(source, context, pin=target.pin, reading=reading, digest=digest)
@@ -83,6 +85,8 @@ def scan_source(
             grants = frozenset(pin.file.allow_globals) if pin is not None else grants
     held = context.policy_for(pin)
     today = dt.datetime.now(tz=dt.UTC).date()
+    report = replace(report, error=str(source.failure)) if source.failure is not None else report
+    report = replace(report, origin=source.origin_of_bytes)
     report = replace(report, decision=decide(report, held, pin_grants=grants, today=today))
     if contents is None or contents.shards is None:
         return report
@@ -112,7 +116,7 @@ def load(
     """Load a checkpoint: like `torch.load`, with the pin checked and nothing from the file ever run.
 
     Args:
-        f: A path, an open binary file, or a model's name in the lockfile.
+        f: A path, an open binary file, a model's name in the lockfile, or an address as for `scan`.
         map_location: As in torch: None, a device, a string, a dict of tags, or a callable.
         pickle_module: Has no meaning here, because no pickle module ever sees the file; anything but None is an error.
         weights_only: Accepted for compatibility. False does not run code: what policy allows is built, always.
@@ -132,12 +136,13 @@ def load(
         FileNotFoundError, IsADirectoryError, PermissionError: as `open` does.
     """
     arguments = Arguments.of(map_location, pickle_module, weights_only, mmap, unknown, pickle_load_args)
-    return load_with(f, Context.of(policy, lock), arguments)
+    return load_with(f, Context.of(policy, lock), arguments, remote=True)
 
 
 def load_with(
     f: Any, context: Context, arguments: Arguments, *, granted: bool = True, read: Callable[[Contents], None] | None = None,
     part: bool = False,
+    remote: bool = False,
 ) -> Any:  # fmt: skip
     """Do what `load` does, with arguments that were checked and a context that is known.
 
@@ -148,8 +153,9 @@ def load_with(
         granted: Whether classes that policy allows are made; without it they are inert data like all others.
         read: Told what the reader found, once the object is built.
         part: It is one of the files of an index.
+        remote: Whether a text may be an address.
     """
-    target = context.target(f)
+    target = context.target(f, remote=remote)
     with Source.open(target.file) as source, _no_collections():
         return _load(source, context, target, arguments, granted=granted, read=read, part=part)
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from safeload.errors import ArgumentError
 from safeload.findings import escape
 from safeload.policy import Policy, load_policy, parse_policy, read_policy
+from safeload.remote import Address, is_address
 
 if TYPE_CHECKING:
     from safeload.lockfile import Lockfile, Pin
@@ -23,9 +24,9 @@ class Target:
     """What a caller's `f` stands for.
 
     Attributes:
-        file: What to open: a path, or the caller's object.
+        file: What to open: a path, an `Address`, or the caller's object.
         pin: The pin found by name or path; by digest only once the bytes are known.
-        path: The path, when there is one.
+        path: The path, when there is one; of an address, what may be shown of it.
     """
 
     file: Any
@@ -71,11 +72,24 @@ class Context:
 
         return cls(held, read(path), path)
 
-    def target(self, f: Any) -> Target:
+    def target(self, f: Any, *, remote: bool = False) -> Target:
         """Say which file `f` is, and which pin covers it by name or path.
 
         A path that exists is that file; else a string may be a model's name in the lock.
+
+        Args:
+            f: As the caller passed it.
+            remote: Whether a text with a scheme is an address. Only where a caller of ours says so: `torch.load` knows none, and
+                a program that passes on texts from strangers must not fetch what they name because safeload stands in for it.
+
+        Raises:
+            UsageError: the address is not one of a single file.
         """
+        if remote and isinstance(f, str) and is_address(f):
+            found = Address.of(f)
+            if isinstance(found, Address):
+                return Target(found, None, found.shown)
+            f = found
         if not isinstance(f, (str, os.PathLike)):
             return Target(f, None, None)
         path = os.fspath(f)

@@ -12,6 +12,7 @@ SafeloadError                        the root: .message .where .hint
 │   ├── EndiannessError              also ValueError: a byteorder that does not exist
 │   └── ContradictionError           also RefusedError: findings say that the file is not what it says it is
 ├── UnsupportedError                 also RuntimeError: understood, but not built by this version or on this machine
+├── RemoteError                      an address gave no bytes, too few, or others than a moment ago
 ├── LockfileError                    also ValueError: the lockfile is torn, unknown or contradictory
 ├── PolicyError                      also ValueError: the policy is not valid
 ├── UsageError                       also ValueError, and ArgumentError under it also TypeError
@@ -162,6 +163,10 @@ class ContradictionError(RefusedError, MalformedError):
 
 class UnsupportedError(SafeloadError, RuntimeError):
     """The file is understood, but this version, torch or machine cannot build it."""
+
+
+class RemoteError(SafeloadError):
+    """An address gave no bytes, too few, or others than a moment ago. Nothing is known about the file then."""
 
 
 class LockfileError(SafeloadError, ValueError):

@@ -6,7 +6,7 @@ import enum
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-__all__ = ["Decision", "Finding", "Level", "Outcome", "Report", "Stream", "escape"]
+__all__ = ["Decision", "Finding", "Level", "Origin", "Outcome", "Report", "Stream", "escape"]
 
 
 class Level(enum.StrEnum):
@@ -87,6 +87,27 @@ class Decision:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Origin:
+    """Where a file that is not on this machine was read from, and how much of it.
+
+    Attributes:
+        version: What its server calls these bytes: an entity tag, a generation, a commit, a date. Escaped; "" when it says nothing.
+        fetched: Bytes that came over the network for it.
+        requests: How many ranges were asked for.
+        repo: On a hub, the repository; else None.
+        requested: There, the revision that was asked for.
+        revision: There, the commit that this was.
+    """
+
+    version: str
+    fetched: int
+    requests: int
+    repo: str | None = None
+    requested: str | None = None
+    revision: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Report:
     """All evidence about one file. Facts only; `decision` is filled in by policy.
 
@@ -103,6 +124,7 @@ class Report:
         metadata: Small facts of the format (byteorder, versions), as strings.
         error: Why no verdict was possible, or None.
         decision: Filled in by `policy.decide`.
+        origin: Of a file that was read from an address; None for one on this machine.
     """
 
     path: str
@@ -117,6 +139,12 @@ class Report:
     metadata: Mapping[str, str] = field(default_factory=dict)
     error: str | None = None
     decision: Decision = field(default_factory=lambda: Decision(outcome=Outcome.ERROR, reasons=("not decided",)))
+    origin: Origin | None = None
+
+    @property
+    def unhashed(self) -> bool:
+        """Whether only parts of a file elsewhere were read, so that nothing is known about which bytes the whole is."""
+        return self.origin is not None and self.sha256 is None and self.sha256_tree is None
 
 
 # Characters that change how the text around them reads on a terminal or in a log: bidi controls,

@@ -192,6 +192,8 @@ def refuse_unreadable(source: Source, contents: Contents | None, report: Report)
     Raises:
         MalformedError: or the kind under it that says what the file is.
     """
+    if source.failure is not None:
+        raise source.failure
     # A reader that names an error of its own is heard first: torch's callers catch that one.
     heard = contents is not None and contents.raises is not MalformedError
     if contents is not None and (report.error is None or (_has_verdict(report) and not heard)):

@@ -83,20 +83,23 @@ def inspect(f: Any, *, lock: Any = None) -> Inspection:
     """Describe a file. Nothing in it is imported, called or built; no tensor's bytes are read.
 
     Args:
-        f: A path, a file object, bytes, or a model's name in the lockfile.
+        f: A path, a file object, bytes, a model's name in the lockfile, or an address as for `safeload.scan`.
         lock: As for `safeload.load`.
 
     Raises:
+        RemoteError: nothing, or nothing usable, is at the address.
         MalformedError: it is not what it claims to be, or no reader claims it.
         FileNotFoundError, IsADirectoryError, PermissionError: as `open` does.
     """
-    return _inspected(Context.of({}, lock).target(f).file)
+    return _inspected(Context.of({}, lock).target(f, remote=True).file)
 
 
 def _inspected(f: Any, *, part: bool = False) -> Inspection:
     """Describe one file, or all files of an index."""
     with Source.open(f) as source:
         contents, report = examine(source, Reading(), values=False)
+        if source.failure is not None:
+            raise source.failure
         if contents is None or contents.error is not None:
             raise MalformedError(
                 report.error or "no reader claims the file", where=source.name, hint=f"'safeload scan {source.name}' says more"
@@ -260,8 +263,10 @@ def decompile(f: Any, *, lock: Any = None) -> str:
         UnsupportedError: there is no pickle stream in the file, or fickling cannot write it as code.
         MalformedError: no reader claims the file.
     """
-    with Source.open(Context.of({}, lock).target(f).file) as source:
+    with Source.open(Context.of({}, lock).target(f, remote=True).file) as source:
         contents, report = examine(source, Reading(), values=False)
+        if source.failure is not None:
+            raise source.failure
         if contents is None:
             raise MalformedError(report.error or "no reader claims the file", where=source.name)
         if not contents.parts:

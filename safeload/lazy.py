@@ -112,7 +112,7 @@ def open(f: Any, *, policy: Any = None, lock: Any = None) -> Iterator[LazyFile]:
     """Open a model file for reading tensors one at a time.
 
     Args:
-        f: A path, a file object, bytes, or a model's name in the lockfile.
+        f: A path, a file object, bytes, a model's name in the lockfile, or an address as for `safeload.scan`.
         policy: As for `safeload.load`.
         lock: As for `safeload.load`.
 
@@ -131,7 +131,7 @@ def _opened(f: Any, context: Context, stack: ExitStack, *, part: bool = False) -
     from safeload.gate import Gate, announced, refuse_unreadable
     from safeload.tensor_table import table_of
 
-    target = context.target(f)
+    target = context.target(f, remote=not part)
     source = stack.enter_context(Source.open(target.file))
     contents, report = examine(source)
     gate = Gate(context, target, source, report, inert=False)

@@ -32,16 +32,27 @@ def examine(source: Source, reading: Reading | None = None, *, values: bool = Tr
     reading = reading or Reading()
     try:
         contents = read(source, reading)
+        said = diagnose(source) if contents is None else None
     except ArgumentError:  # the caller's object is no binary file; nothing was said about content
         raise
     except SafeloadError as error:
         return None, Report(path=source.name, format="unknown", size=source.size, error=str(error))
-    if contents is None:
-        rule, message, hint = diagnose(source)
-        finding = Finding(rule=rule, level=RULES[rule].level, message=message)
-        text = f"{message}; {hint}" if hint else message
-        return None, Report(path=source.name, format="unknown", size=source.size, findings=(finding,), error=text)
-    return contents, report_of(source, contents, values=values)
+    if contents is not None:
+        report = report_of(source, contents, values=values)
+        return contents, report if source.failure is None else _cut_short(report, source.failure)
+    if source.failure is not None:
+        return None, Report(path=source.name, format="unknown", size=source.size, error=str(source.failure))
+    assert said is not None
+    rule, message, hint = said
+    finding = Finding(rule=rule, level=RULES[rule].level, message=message)
+    text = f"{message}; {hint}" if hint else message
+    return None, Report(path=source.name, format="unknown", size=source.size, findings=(finding,), error=text)
+
+
+def _cut_short(report: Report, failure: SafeloadError) -> Report:
+    """Of a file elsewhere that could not be read on: what a reader made of that says nothing about the file, what it saw before does."""
+    seen = tuple(finding for finding in report.findings if failure.message not in finding.message)
+    return replace(report, findings=seen, error=str(failure))
 
 
 def report_of(source: Source, contents: Contents, *, values: bool = True) -> Report:

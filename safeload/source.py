@@ -26,12 +26,14 @@ from safeload.errors import (
     MalformedError,
     NotSeekableError,
     NotSeekableStreamError,
+    RemoteError,
     SafeloadError,
     UnsupportedError,
 )
-from safeload.findings import escape
+from safeload.findings import Origin, escape
 from safeload.one_pass import Range, run
 from safeload.parallel import Crc
+from safeload.remote import Address, Ranges
 
 __all__ = ["Limits", "Reading", "Source"]
 
@@ -217,6 +219,7 @@ class Source:
         size: Bytes.
         origin: Where the file begins in the caller's stream.
         parsed: What a reader parsed while it decided whether the file is its own, by the reader's name: parsed once.
+        failure: Why a file elsewhere could not be read on. Whoever made something of that nevertheless is not to be believed.
     """
 
     def __init__(self, fetch: _Fetch, name: str, *, path: str | None = None, origin: int = 0, stream: Any = None) -> None:
@@ -232,6 +235,7 @@ class Source:
         self._digests: dict[str, str] = {}
         self._leaves: tuple[int, list[bytes]] | None = None
         self.parsed: dict[str, Any] = {}
+        self.failure: RemoteError | None = None
 
     # ---- ways in
 
@@ -240,7 +244,8 @@ class Source:
         """Open a path, a file object, bytes or a mapping.
 
         Args:
-            f: `str` or `os.PathLike`; `bytes`, `bytearray`, `memoryview`, `mmap.mmap`; or an object with read, seek and tell.
+            f: `str` or `os.PathLike`; `bytes`, `bytearray`, `memoryview`, `mmap.mmap`; an object with read, seek and tell; or an
+                `Address`. A text is always a path here: what becomes an address, the caller decides.
             name: What messages call it; by default the path, `f.name`, or "<bytes>".
             limits: Bounds on what is taken into memory.
 
@@ -248,7 +253,11 @@ class Source:
             FileNotFoundError, IsADirectoryError, PermissionError: as `open` does.
             NotSeekableError, NotSeekableStreamError: the object cannot seek.
             ArgumentError: it reads text.
+            RemoteError: the address gives nothing.
         """
+        if isinstance(f, Address):
+            ranges = f.open()
+            return cls(ranges, name or ranges.name)
         if isinstance(f, (str, os.PathLike)):
             path = os.fspath(f)
             if isinstance(path, bytes):
@@ -294,7 +303,28 @@ class Source:
         """The wall clock right before a path was opened, in nanoseconds; 0 for anything else."""
         return self._fetch.opened_ns if isinstance(self._fetch, _FileDescriptor) else 0
 
+    @property
+    def origin_of_bytes(self) -> Origin | None:
+        """Where a file elsewhere was read from, and how much of it so far; None for anything on this machine."""
+        return self._fetch.origin if isinstance(self._fetch, Ranges) else None
+
     # ---- reads
+
+    def expect(self, wanted: Callable[[], Sequence[tuple[int, int]]]) -> None:
+        """Say which small ranges are about to be read: where each costs a round trip they are fetched together.
+
+        Args:
+            wanted: Gives offset and bytes of each; called only where it matters.
+
+        Raises:
+            RemoteError: they cannot be read.
+        """
+        if isinstance(self._fetch, Ranges):
+            try:
+                self._fetch.expect(wanted())
+            except RemoteError as error:
+                self.failure = self.failure or error
+                raise
 
     @property
     def fd(self) -> int | None:
@@ -495,6 +525,9 @@ class Source:
     def _from_file(self, offset: int, view: memoryview) -> None:
         try:
             got = self._fetch.into(offset, view)
+        except RemoteError as error:
+            self.failure = self.failure or error.at(self.name)
+            raise
         except SafeloadError as error:
             raise error.at(self.name) from None
         except OSError as error:

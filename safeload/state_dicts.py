@@ -48,7 +48,7 @@ def state_dict(
     def read(contents: Contents) -> None:
         classes.update(contents.modules)
 
-    value = as_modules(load_with(f, Context.of(policy, lock), arguments, granted=False, read=read), classes)
+    value = as_modules(load_with(f, Context.of(policy, lock), arguments, granted=False, read=read, remote=True), classes)
 
     def is_tensor(item: Any) -> bool:
         return isinstance(item, torch.Tensor)

@@ -70,7 +70,7 @@ def command(
 
 def _ask(path: str, context: Context, *, inert: bool) -> _Answer:
     """Go the way of a load up to the point where something would be built."""
-    target = context.target(path)
+    target = context.target(path, remote=True)
     with Source.open(target.file) as source:
         contents, report = examine(source)
         held = context.policy_for(target.pin)

@@ -15,6 +15,7 @@ from safeload.cli.render.json_output import scan_json
 from safeload.cli.render.text_output import scan_lines, scan_summary
 from safeload.cli.scanning import Baseline, Scanned, ScanResult, Settings, Skipped, collect, judged, scan_all
 from safeload.context import Context
+from safeload.remote import shown
 
 __all__ = ["command"]
 
@@ -77,7 +78,7 @@ def _scan(
                 skipped.append(found)
             else:
                 files.append(judged(found, context, settings, known))
-            progress.advance(1, job.path)
+            progress.advance(1, shown(job.path))
     return ScanResult(files=tuple(files), skipped=tuple(sorted(skipped, key=lambda item: item.path)))
 
 

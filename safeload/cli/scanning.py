@@ -19,6 +19,7 @@ from safeload.errors import SafeloadError, UsageError
 from safeload.findings import Decision, Finding, Level, Outcome, Report, escape
 from safeload.formats.not_a_model import plainly_no_model
 from safeload.policy import decide
+from safeload.remote import shown
 from safeload.source import Source
 
 __all__ = [
@@ -163,7 +164,7 @@ def scan_file(job: Job, context: Context, settings: Settings) -> Report | Skippe
     if job.problem is not None:
         return failed(job.path, job.problem)
     try:
-        target = context.target(job.path)
+        target = context.target(job.path, remote=True)
         with Source.open(target.file) as source:
             if settings.max_size is not None and source.size > settings.max_size:
                 return replace(
@@ -173,8 +174,8 @@ def scan_file(job: Job, context: Context, settings: Settings) -> Report | Skippe
             if job.walked and report.format == "unknown" and report.decision.outcome is Outcome.ERROR:
                 why = plainly_no_model(source)
                 if why is not None:
-                    return Skipped(job.path, why)
-            return replace(report, path=job.path)
+                    return Skipped(shown(job.path), why)
+            return replace(report, path=shown(job.path))
     except SafeloadError as error:
         return failed(job.path, error.message)
     except OSError as error:
@@ -183,7 +184,7 @@ def scan_file(job: Job, context: Context, settings: Settings) -> Report | Skippe
 
 def failed(path: str, why: str) -> Report:
     """The report of a file that could not be analysed."""
-    return Report(path=path, format="unknown", error=why, decision=Decision(outcome=Outcome.ERROR, reasons=(why,)))
+    return Report(path=shown(path), format="unknown", error=why, decision=Decision(outcome=Outcome.ERROR, reasons=(why,)))
 
 
 # ---- what of it counts

@@ -195,6 +195,7 @@ class _Layout:
     def walk(self) -> list[Region]:
         """Check everything; return the region of each entry, in the order of the entries."""
         regions: list[Region | None] = [None] * len(self.entries)
+        self.source.expect(lambda: [(entry.offset, 30 + len(entry.raw) + _SLACK) for entry in self.entries])
         position, before = self.end.shift, None
         for index in self._sorted:
             entry = self.entries[index]

@@ -13,10 +13,23 @@ from safeload.directory import files_below
 from safeload.errors import ArgumentError, PolicyError, SafeloadError, UsageError
 from safeload.findings import Finding, Level, Outcome, Report, escape
 from safeload.formats.index_file import is_index, read_index
-from safeload.lockfile import LOCK_NAME, LockedFile, Lockfile, Model, find, locate, lock_relative, own_names, read, update
+from safeload.lockfile import (
+    LOCK_NAME,
+    LockedFile,
+    Lockfile,
+    Model,
+    find,
+    locate,
+    lock_relative,
+    own_names,
+    read,
+    update,
+)
+from safeload.pinning.elsewhere import file_name, with_sources
 from safeload.pinning.looking import Progress, Seen, look
 from safeload.pinning.signers import SignerEntry, renew_signers
 from safeload.policy import Policy, SignerRule, decide, denied_reason
+from safeload.remote import Address, is_address
 from safeload.signatures import read_lock
 from safeload.trust.digest import Digest
 
@@ -90,14 +103,14 @@ class _Wish:
     """One file that is to be pinned.
 
     Attributes:
-        path: On the disk.
+        path: On the disk, or an address.
         relative: In the lock.
         model: The model it goes to when no pin covers it yet; None: chosen by its name.
         named: Somebody named this very file.
         all: Every file of the directory is to be pinned, models or not.
     """
 
-    path: str
+    path: str | Address
     relative: str
     model: str | None
     named: bool = False
@@ -130,7 +143,8 @@ def lock(
     """Pin files: add them to the lockfile in force, or renew their pins.
 
     Args:
-        *paths: Files and directories; none: every pin there is. A directory becomes one model.
+        *paths: Files, directories and addresses of files; none: every pin there is. A directory becomes one model. A file at an
+            address is pinned under its own name beside the lockfile, with its source.
         lock: The lockfile, which need not exist; None: the one in force, or `safeload.lock` in the working directory.
         check: Write nothing; the result says what would be done.
         policy: As for `safeload.load`.
@@ -203,6 +217,13 @@ def _plan(paths: Sequence[str | os.PathLike[str]], where: Path, old: Lockfile, *
         if not isinstance(given, (str, os.PathLike)):
             raise ArgumentError(f"a path is needed, not {escape(type(given).__name__)}")
         path = os.fspath(given)
+        if isinstance(given, str) and is_address(given):
+            found = Address.of(given)
+            if isinstance(found, Address):
+                relative = lock_relative(where, where.parent / file_name(found, complete=complete))
+                _one_more(wishes, _Wish(path=found, relative=relative, model=name, named=True), found)
+                continue
+            path = found
         if Path(path).is_dir():
             model = name or _directory_name(where, path)
             known = old.model(model)
@@ -235,6 +256,10 @@ def _named(path: str, where: Path, old: Lockfile, name: str | None) -> Iterable[
         name = name or (known[0].name if known is not None else short if old.model(short) is None else relative)
     for one in (path, *map(os.fspath, files)):
         yield _Wish(path=one, relative=lock_relative(where, one), model=name, named=True)
+def _one_more(wishes: dict[str, _Wish], wish: _Wish, address: Address) -> None:
+    before = wishes.setdefault(wish.relative, wish)
+    if before is not wish and before.path != wish.path:
+        raise UsageError(f"two files would be pinned as '{escape(wish.relative, 200)}'", where=escape(address.shown, 1000))
 
 
 def _plan_all(where: Path, old: Lockfile) -> _Plan:
@@ -302,10 +327,17 @@ class _Request:
             made = new.model(name)
             if made is not None and not made.complete:
                 new = new.with_model(replace(made, complete=True))
+        pinned = [(entry.path, entry.model) for entry in entries if entry.after is not None]
+        new = with_sources(new, pinned, self._found_elsewhere())
         new, entries, signers = self._with_signers(now, new, entries)
         if new != now:
             new = replace(new, created_by=_created_by())
         return new, tuple(sorted(entries, key=lambda entry: entry.path)), signers
+
+    def _found_elsewhere(self) -> dict[str, tuple[Address, Report]]:
+        wishes = [wish for wish in self.plan.wishes if isinstance(wish.path, Address)]
+        reports = [(wish, self.seen[wish.relative].report) for wish in wishes]
+        return {wish.relative: (wish.path, report) for wish, report in reports if isinstance(wish.path, Address) and report is not None}
 
     def _with_signers(
         self, now: Lockfile, new: Lockfile, entries: list[LockEntry]

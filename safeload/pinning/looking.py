@@ -12,6 +12,7 @@ from typing import Final, TypeVar
 from safeload.errors import SafeloadError
 from safeload.findings import Report
 from safeload.parallel import in_parallel, workers
+from safeload.remote import Address
 from safeload.reporting import examine
 from safeload.source import Reading, Source
 from safeload.trust.both_digests import TOGETHER, Buffers, both_digests
@@ -36,7 +37,7 @@ class Seen:
     missing: bool = False
 
 
-def look(paths: Sequence[str | os.PathLike[str]], shown: Sequence[str], progress: Progress | None) -> list[Seen]:
+def look(paths: Sequence[str | os.PathLike[str] | Address], shown: Sequence[str], progress: Progress | None) -> list[Seen]:
     """Open each file once, examine it and take both digests of it."""
     reports: dict[int, Report] = {}
 
@@ -44,10 +45,12 @@ def look(paths: Sequence[str | os.PathLike[str]], shown: Sequence[str], progress
         _, reports[number] = examine(source, Reading())
 
     def after(number: int, source: Source, found: tuple[str, str]) -> Seen:
-        return Seen(path=shown[number], report=replace(reports.pop(number), sha256=found[0], sha256_tree=found[1]))
+        report = replace(reports.pop(number), sha256=found[0], sha256_tree=found[1], origin=source.origin_of_bytes)
+        return Seen(path=shown[number], report=report)
 
     def failed(number: int, error: Exception) -> Seen:
-        if isinstance(error, FileNotFoundError):
+        # An address is what somebody asked for; a path may stand for a pin that is older than the file.
+        if isinstance(error, FileNotFoundError) and not isinstance(paths[number], Address):
             return Seen(path=shown[number], missing=True)
         return Seen(path=shown[number], problem=said(error))
 
@@ -62,7 +65,7 @@ def said(error: Exception) -> str:
 
 
 def through(
-    paths: Sequence[str | os.PathLike[str]],
+    paths: Sequence[str | os.PathLike[str] | Address],
     shown: Sequence[str],
     progress: Progress | None,
     *,
@@ -118,10 +121,10 @@ def through(
     return [results[number] for number in range(len(paths))]
 
 
-def _nbytes(paths: Sequence[str | os.PathLike[str]]) -> int:
+def _nbytes(paths: Sequence[str | os.PathLike[str] | Address]) -> int:
     """About how much there is to hash: only threads depend on it."""
     total = 0
     for path in paths:
         with suppress(OSError, ValueError):
-            total += Path(path).stat().st_size
+            total += 0 if isinstance(path, Address) else Path(path).stat().st_size
     return total

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 from safeload.cli.output import as_json
 from safeload.cli.render.signatures import signature_json, signer_json
 from safeload.cli.scanning import Scanned, ScanResult
-from safeload.findings import Finding, Outcome, escape
+from safeload.findings import Finding, Origin, Outcome, escape
 from safeload.trust.digest import Digest
 
 if TYPE_CHECKING:  # each command pays for its own results only
@@ -51,10 +51,21 @@ def _file(scanned: Scanned) -> dict[str, Any]:
     }
     if report.sha256_tree is not None:
         entry["sha256-tree"] = report.sha256_tree
+    if report.origin is not None:
+        entry["unhashed"] = report.unhashed
+        entry["origin"] = origin_json(report.origin)
     if report.error is not None:
         entry["error"] = escape(report.error, _LONG)
     if len(report.findings) > _MOST:
         entry["findings_left_out"] = len(report.findings) - _MOST
+    return entry
+
+
+def origin_json(origin: Origin) -> dict[str, Any]:
+    """Where a file elsewhere was read from, and how much of it."""
+    entry: dict[str, Any] = {"version": origin.version, "fetched": origin.fetched, "requests": origin.requests}
+    if origin.repo is not None:
+        entry |= {"repo": escape(origin.repo, _LONG), "requested": escape(origin.requested or "", _LONG), "revision": origin.revision}
     return entry
 
 

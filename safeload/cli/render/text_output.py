@@ -58,6 +58,8 @@ def _file(scanned: Scanned) -> Iterator[Line]:
     head: list[tuple[str, str]] = [(escape(report.path, _PATH), "bold"), (f"  {report.format}  ", "")]
     if report.sha256 is not None:
         head.append((f"{short_digest(report.sha256)}  ", "dim"))
+    elif report.unhashed:
+        head.append(("unhashed  ", "dim"))
     yield [*head, (report.decision.outcome.value, outcome_style(report.decision.outcome))]
     for finding in report.findings[:_MOST]:
         yield finding_line(finding, scanned.muted.get(finding, ""))
