@@ -95,6 +95,15 @@ RULES: Final[dict[str, Rule]] = {
         Rule("SL603", "format-mismatch", _E, "the format is not the pinned format"),
         Rule("SL604", "unlocked-file", _E, "a file that the lock does not list lies in a complete model's directory"),
         Rule("SL605", "new-globals", _W, "the file names globals that it did not name when it was pinned"),
+        # 70x: GGUF, and chat templates wherever they stand
+        Rule("SL701", "gguf-malformed", _E, "the header, the metadata or the tensor table of a GGUF file is not valid"),
+        Rule("SL702", "gguf-layout", _E, "tensors of a GGUF file overlap, are misaligned, or leave the file"),
+        Rule("SL703", "template-escape", _E, "a chat template reaches for Python's own objects"),
+        Rule("SL704", "template-loads", _E, "a chat template loads another file"),
+        Rule("SL705", "template-computed", _W, "a chat template computes the name of what it reaches for"),
+        Rule("SL706", "template-cost", _W, "a chat template asks for far more work than a conversation needs"),
+        Rule("SL707", "template-unreadable", _W, "a chat template that Jinja does not parse, or that is too long to be judged"),
+        Rule("SL708", "gguf-unusual", _W, "something in a GGUF file that no known writer writes"),
         # 84x: skops
         Rule("SL841", "skops-dangerous-type", _E, "a skops node names something that is known to run code or to reach out"),
         Rule("SL842", "skops-unknown-type", _W, "a skops node names a type that is none of scikit-learn's"),

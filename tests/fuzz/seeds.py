@@ -15,6 +15,7 @@ import torch
 from safetensors.torch import save
 
 from tests import forge_skops
+from tests.formats_page import all_rows
 
 __all__ = ["fuzz_seeds", "real_seeds"]
 
@@ -70,6 +71,11 @@ def _tabular() -> Iterator[tuple[str, bytes]]:
     """Formats that are read and never built."""
     array = forge_skops.node("NdArrayNode", "numpy.ndarray", type="numpy", file="1.npy")
     yield "skops", forge_skops.skops(forge_skops.estimator(C=forge_skops.text(1.0), coef_=array), {"1.npy": forge_skops.array_file()})
+    for row in all_rows():
+        for name, make in row.benign.items():
+            made = make()
+            files = {"": made} if isinstance(made, bytes) else made
+            yield from ((f"{row.format} {name} {path}".strip(), data) for path, data in files.items())
 
 
 def real_seeds(largest: int = 700_000) -> Iterator[tuple[str, bytes]]:
