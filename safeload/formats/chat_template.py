@@ -74,7 +74,7 @@ def judge_template(text: str) -> tuple[list[Finding], str | None]:
         found = internals_named(text)
         return found, None if found else f"the chat template was {NOT_ANALYSED}"
     try:
-        tree = environment.parse(text)
+        tree = _parse(environment, text)
     except Exception as error:  # noqa: BLE001 - Jinja raises what it likes on hostile text: too deep, digits, its own errors
         why = escape(str(error).partition("\n")[0], 200) or type(error).__name__
         return [*internals_named(text), finding("SL707", f"a chat template that Jinja does not parse: {why}")], None
@@ -91,6 +91,13 @@ def internals_named(text: str) -> list[Finding]:
 
 def _escape_finding(what: str) -> Finding:
     return finding("SL703", f"a chat template {what}, which leads to running code")
+
+
+def _parse(environment: Environment, text: str) -> nodes.Template:
+    """Parse without `Environment.parse`, which compiles and executes a line to dress up the traceback of an error."""
+    from jinja2.parser import Parser
+
+    return Parser(environment, text).parse()
 
 
 @functools.cache
