@@ -8,8 +8,8 @@ from typing import Final
 from safeload.findings import Level
 from safeload.formats.base import Contents, Format, StreamPart
 from safeload.formats.compressed_file import CompressedFile
-from safeload.formats.index_file import IndexFile
 from safeload.formats.gguf_file import GgufFile
+from safeload.formats.index_file import IndexFile
 from safeload.formats.inner_bytes import read_inner
 from safeload.formats.joblib_file import JoblibFile
 from safeload.formats.not_a_model import diagnose
