@@ -5,24 +5,26 @@ from __future__ import annotations
 import gc
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from safeload.context import Context, Target
 from safeload.errors import MalformedError, SafeloadError
 from safeload.findings import Report
 from safeload.formats import Contents
-from safeload.gate import Gate, announced, leaf_bytes, pinned_first, refuse_unreadable, sha256_and_tree
+from safeload.lean_dataclass import replace
 from safeload.policy import decide
 from safeload.reporting import examine
 from safeload.source import Limits, Reading, Source
-from safeload.torch_arguments import Arguments
 
 if TYPE_CHECKING:
+    import datetime as dt
+    from pathlib import Path
+
     from safeload.lockfile import Pin
+    from safeload.torch_arguments import Arguments
 
 __all__ = ["load", "load_with", "scan", "scan_source"]
+
 
 def scan(
     f: Any, *, policy: Any = None, lock: Any = None, digest: bool = False, limits: Limits | None = None, name: str | None = None
@@ -66,8 +68,6 @@ def scan_source(
         digest: Also hash the whole file.
         part: It is one of the files of an index.
     """
-    import datetime as dt
-
     contents, report = examine(source, reading or Reading())
     if contents is not None and contents.manifest is not None and report.error is None:
         from safeload.conversion.opening import value_findings
@@ -75,6 +75,8 @@ def scan_source(
         report = replace(report, findings=(*report.findings, *value_findings(contents, source)))
     grants: frozenset[str] = frozenset()
     if digest or (context.lock is not None and report.unmodelled):
+        from safeload.gate import sha256_and_tree
+
         try:
             sha256, tree = sha256_and_tree(source)
         except SafeloadError as error:
@@ -84,10 +86,9 @@ def scan_source(
             pin = context.by_digest(sha256)
             grants = frozenset(pin.file.allow_globals) if pin is not None else grants
     held = context.policy_for(pin)
-    today = dt.datetime.now(tz=dt.UTC).date()
     report = replace(report, error=str(source.failure)) if source.failure is not None else report
     report = replace(report, origin=source.origin_of_bytes)
-    report = replace(report, decision=decide(report, held, pin_grants=grants, today=today))
+    report = replace(report, decision=decide(report, held, pin_grants=grants, today=_today() if held.suppress else None))
     if contents is None or contents.shards is None:
         return report
     from safeload.several import scan_several
@@ -99,6 +100,12 @@ def scan_source(
 
     source_limits = (reading or Reading()).limits
     return scan_several(contents, source, report, part=part, scan_one=one)
+
+
+def _today() -> dt.date:
+    import datetime as dt
+
+    return dt.datetime.now(tz=dt.UTC).date()
 
 
 def load(
@@ -135,6 +142,8 @@ def load(
         MalformedError: the file is not what it claims to be.
         FileNotFoundError, IsADirectoryError, PermissionError: as `open` does.
     """
+    from safeload.torch_arguments import Arguments
+
     arguments = Arguments.of(map_location, pickle_module, weights_only, mmap, unknown, pickle_load_args)
     return load_with(f, Context.of(policy, lock), arguments, remote=True)
 
@@ -181,6 +190,7 @@ def _load(
     part: bool,
 ) -> Any:  # fmt: skip
     from safeload.build.torch_tensors import build_torch
+    from safeload.gate import Gate, announced, leaf_bytes, pinned_first, refuse_unreadable
 
     contents, report = examine(source, arguments.reading(), values=False)
     if contents is not None and contents.shards is not None:
@@ -229,6 +239,7 @@ def _load_index(
     part: bool,
 ) -> Any:  # fmt: skip
     """The index passes its own gate first: it says which files belong together."""
+    from safeload.gate import Gate, announced, pinned_first
     from safeload.several import load_several
 
     gate = Gate(context, target, source, report, inert=False)

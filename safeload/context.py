@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from safeload.errors import ArgumentError
 from safeload.findings import escape
+from safeload.lean_dataclass import dataclass
+from safeload.lock_place import find
 from safeload.policy import Policy, load_policy, parse_policy, read_policy
 from safeload.remote import Address, is_address
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from safeload.lockfile import Lockfile, Pin
 
 __all__ = ["Context", "Target"]
@@ -98,7 +100,7 @@ class Context:
             return Target(path, None, path)
         from safeload.lockfile import lookup
 
-        if isinstance(f, str) and self.lock.model(f) is not None and not Path(path).exists():
+        if isinstance(f, str) and self.lock.model(f) is not None and not os.path.exists(path):
             pin = lookup(self.lock, self.lock_path, name=f)
             if pin is not None:
                 return Target(os.fspath(pin.path), pin, os.fspath(pin.path))
@@ -133,10 +135,9 @@ def _lock_path(lock: Any) -> Path | None:
     if lock is False:
         return None
     if lock is None:
-        # Nothing to import for the common case of a directory without a lockfile.
-        from safeload.lockfile import find
-
         return find()
     if isinstance(lock, (str, os.PathLike)):
+        from pathlib import Path
+
         return Path(os.fsdecode(os.fspath(lock)))
     raise ArgumentError(f"lock is a {escape(type(lock).__name__)}; it takes the path of a lockfile, None, or False for none")

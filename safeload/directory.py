@@ -5,9 +5,8 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from pathlib import Path
 
+from safeload.lean_dataclass import dataclass
 from safeload.policy import glob_match
 
 __all__ = ["Found", "files_below", "matches"]
@@ -86,10 +85,9 @@ def _entry(entry: os.DirEntry[str], path: str, relative: str, real: str) -> Foun
                 return Found(path, relative)
             return Found(path, relative, problem="not a regular file: a pipe, socket or device has no bytes to look at")
         target = os.path.realpath(path, strict=True)
-        inside = Path(target).is_relative_to(real)
-        if not inside:
+        if target != real and not target.startswith(os.path.join(real, "")):
             return Found(path, relative, problem="a link that leads out of the directory: name the place it leads to")
-        if Path(target).is_dir():
+        if os.path.isdir(target):
             return Found(path, relative, skipped="a link to a directory of the same tree, which is looked at there")
     except OSError as error:
         return Found(path, relative, problem=f"cannot be followed: {error.strerror}")

@@ -26,9 +26,8 @@ SafeloadError                        the root: .message .where .hint
 from __future__ import annotations
 
 import io
-import pickle
 import sys
-import warnings
+from _pickle import UnpicklingError  # pickle's own class; the module around it costs every start milliseconds
 from collections.abc import Callable, Sequence
 from typing import Any, Self
 
@@ -88,7 +87,7 @@ class SafeloadError(Exception):
         return self
 
 
-class RefusedError(SafeloadError, pickle.UnpicklingError):
+class RefusedError(SafeloadError, UnpicklingError):
     """The file was understood and may not be loaded here.
 
     Attributes:
@@ -134,7 +133,7 @@ class SignatureError(RefusedError):
         super().__init__(message, where=where, hint=hint)
 
 
-class MalformedError(SafeloadError, pickle.UnpicklingError, RuntimeError):
+class MalformedError(SafeloadError, UnpicklingError, RuntimeError):
     """The input is not what it claims to be: truncated, contradictory, out of bounds."""
 
 
@@ -207,6 +206,8 @@ class UnpinnedWarning(SafeloadWarning):
 
 def warn(text: str, category: type[SafeloadWarning] = SafeloadWarning) -> None:
     """Warn at the line that called safeload, however many of its own functions lie between."""
+    import warnings
+
     level, frame = 2, sys._getframe(1)  # noqa: SLF001 - warnings.warn counts the same frames
     while frame.f_back is not None and str(frame.f_globals.get("__name__")).partition(".")[0] in ("safeload", "contextlib"):
         level, frame = level + 1, frame.f_back

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+
+from safeload.lean_dataclass import dataclass, field
 
 __all__ = ["Decision", "Finding", "Level", "Origin", "Outcome", "Report", "Stream", "escape"]
 

@@ -7,13 +7,11 @@ read, hashed and forgotten.
 
 from __future__ import annotations
 
-import hashlib
 from bisect import bisect_right
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from typing import Final
 
-from safeload.hashing import BLOCK, lanes, width
+from safeload.lean_dataclass import dataclass
 from safeload.parallel import Crc, in_parallel, workers
 
 __all__ = ["GRAIN", "Range", "run"]
@@ -72,6 +70,8 @@ def run(ranges: Sequence[Range], size: int, fetch: Fetch, *, leaf: int | None, o
         threads = workers() if len(units) * GRAIN > _WORTH_THREADS else 1
         in_parallel(len(units), lambda index: work.fill(units[index] * GRAIN, GRAIN), threads)
         return []
+    from safeload.hashing import width  # whoever only fills does not pay for it
+
     wanted = list(range(-(-size // leaf))) if only is None else list(only)
     threads = workers() if len(wanted) * leaf > _WORTH_THREADS else 1
     together = max(1, min(width(), -(-len(wanted) // threads)))
@@ -113,6 +113,8 @@ class _Work:
 
         A leaf that is cut off by the file's end has another length than the others, and is hashed behind them.
         """
+        from safeload.hashing import BLOCK, lanes
+
         whole = [begin for begin in begins if begin + leaf <= self.size] if leaf % BLOCK == 0 else []
         digests: dict[int, bytes] = {}
         hashers = lanes(len(whole)) if whole else None
@@ -132,6 +134,8 @@ class _Work:
         return [digests[begin] for begin in begins]
 
     def _alone(self, begin: int, end: int) -> bytes:
+        import hashlib
+
         hasher = hashlib.sha256()
         for start in range(begin, end, STEP):
             for part in self._parts(start, min(start + STEP, end)):

@@ -10,10 +10,10 @@ import itertools
 import zlib
 from collections import deque
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from typing import Any, Final
 
 from safeload.findings import escape
+from safeload.lean_dataclass import dataclass, field
 
 __all__ = ["DTYPE_BITS", "Call", "Global", "Inert", "Region", "ScriptClass", "StorageSpec", "TensorSpec"]
 

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import replace
 
 from safeload.errors import ArgumentError, SafeloadError
 from safeload.findings import Finding, Level, Report, Stream
-from safeload.formats import Contents, StreamPart, diagnose, read
+from safeload.formats import Contents, StreamPart, read
+from safeload.lean_dataclass import replace
 from safeload.rules import RULES
 from safeload.source import Reading, Source
-from safeload.walk.model import Model, build
 
 __all__ = ["examine", "report_of"]
 
@@ -32,7 +31,7 @@ def examine(source: Source, reading: Reading | None = None, *, values: bool = Tr
     reading = reading or Reading()
     try:
         contents = read(source, reading)
-        said = diagnose(source) if contents is None else None
+        said = _diagnosis(source) if contents is None else None
     except ArgumentError:  # the caller's object is no binary file; nothing was said about content
         raise
     except SafeloadError as error:
@@ -47,6 +46,13 @@ def examine(source: Source, reading: Reading | None = None, *, values: bool = Tr
     finding = Finding(rule=rule, level=RULES[rule].level, message=message)
     text = f"{message}; {hint}" if hint else message
     return None, Report(path=source.name, format="unknown", size=source.size, findings=(finding,), error=text)
+
+
+def _diagnosis(source: Source) -> tuple[str, str, str]:
+    """What a file is that no reader claims: rule, message, hint."""
+    from safeload.formats.not_a_model import diagnose
+
+    return diagnose(source)
 
 
 def _cut_short(report: Report, failure: SafeloadError) -> Report:
@@ -98,6 +104,8 @@ def _values(part: StreamPart) -> Iterator[Finding]:
         return
     if any(found.level is not Level.NOTE for found in part.walk.findings):
         return  # refused anyway, and values over what is not modelled would only break in its wake
+    from safeload.walk.model import Model, build
+
     try:
         build(part.walk, Model(part.walk, unknown="inert", persistent=part.persistent))
     except SafeloadError as error:

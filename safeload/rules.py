@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Final
 
 from safeload.findings import Level
+from safeload.lean_dataclass import dataclass
 
 __all__ = ["RULES", "Rule"]
 

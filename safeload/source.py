@@ -8,15 +8,12 @@ the segments in file order and fetches only what nobody has read yet.
 from __future__ import annotations
 
 import bisect
-import hashlib
-import io
 import os
 import stat
 import threading
 import time
 import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Final, Protocol, Self, runtime_checkable
 
@@ -31,6 +28,7 @@ from safeload.errors import (
     UnsupportedError,
 )
 from safeload.findings import Origin, escape
+from safeload.lean_dataclass import dataclass
 from safeload.one_pass import Range, run
 from safeload.parallel import Crc
 from safeload.remote import Address, Ranges
@@ -606,6 +604,8 @@ class Source:
     @property
     def sha256(self) -> str:
         """SHA-256 of the whole file, lower-case hex."""
+        import hashlib
+
         return self.digest("sha256", hashlib.sha256)
 
     # ---- the caller's stream
@@ -618,6 +618,8 @@ class Source:
 
 def _position(f: Any) -> int:
     """Where a caller's stream stands; the same exceptions as torch for one that cannot seek."""
+    import io
+
     try:
         seek = f.seek  # looked up first, as torch does: its absence is what torch's message is about
         position = f.tell()

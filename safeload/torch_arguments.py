@@ -5,11 +5,11 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any, Final
 
 from safeload.errors import ArgumentError, UsageError
 from safeload.findings import escape
+from safeload.lean_dataclass import dataclass
 from safeload.source import Limits, Reading
 
 __all__ = ["Arguments", "PickleModuleError"]

@@ -69,9 +69,7 @@ def _guarded(arguments: Sequence[str]) -> int:
     """Run, with what a user or a file can cause turned into a message and a status."""
     import warnings
 
-    import click
-
-    from safeload.cli.commands import safeload
+    from safeload.cli.plain_line import plain_scan
     from safeload.errors import RefusedError, SafeloadError, SafeloadWarning
     from safeload.findings import escape
 
@@ -87,16 +85,12 @@ def _guarded(arguments: Sequence[str]) -> int:
 
         warnings.showwarning = show
         try:
-            status = safeload.main(args=list(arguments), prog_name="safeload", standalone_mode=False)
-            return status if isinstance(status, int) else ALLOWED
-        except click.exceptions.Exit as stop:
-            return UNCLEAR if stop.exit_code else ALLOWED
-        except click.Abort:
-            _say("interrupted")
-            return UNCLEAR
-        except click.ClickException as error:
-            error.show()
-            return UNCLEAR
+            options = plain_scan(arguments)
+            if options is None:
+                return _by_click(arguments)
+            from safeload.cli.scan_run import run_scan
+
+            return run_scan(options)
         except SafeloadError as error:
             _say(str(error))
             return REFUSED if isinstance(error, RefusedError) else UNCLEAR
@@ -106,6 +100,25 @@ def _guarded(arguments: Sequence[str]) -> int:
             name = f"{escape(str(error.filename), 1000)}: " if error.filename is not None else ""
             _say(f"{name}{(error.strerror or str(error)).lower()}")
             return UNCLEAR
+
+
+def _by_click(arguments: Sequence[str]) -> int:
+    """Have click read the line: every command, every way to write it, help and mistakes."""
+    import click
+
+    from safeload.cli.commands import safeload
+
+    try:
+        status = safeload.main(args=list(arguments), prog_name="safeload", standalone_mode=False)
+        return status if isinstance(status, int) else ALLOWED
+    except click.exceptions.Exit as stop:
+        return UNCLEAR if stop.exit_code else ALLOWED
+    except click.Abort:
+        _say("interrupted")
+        return UNCLEAR
+    except click.ClickException as error:
+        error.show()
+        return UNCLEAR
 
 
 def _say(text: str) -> None:

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 from collections.abc import Iterable, Sequence
-from pathlib import Path
 from typing import IO, Any
 
 from safeload.errors import UsageError
 from safeload.findings import Level, Outcome, escape
-from safeload.trust.digest import Digest
 
 __all__ = [
     "Line",
@@ -52,7 +49,7 @@ def plain(lines: Iterable[Line]) -> str:
     return "".join("".join(text for text, _ in line).rstrip() + "\n" for line in lines)
 
 
-def check_output(output: Path | None, *, force: bool) -> None:
+def check_output(output: str | os.PathLike[str] | None, *, force: bool) -> None:
     """Refuse to overwrite before any work is done.
 
     Raises:
@@ -62,7 +59,7 @@ def check_output(output: Path | None, *, force: bool) -> None:
         raise UsageError("exists, and is not overwritten", where=escape(str(output), 1000), hint="--force overwrites it")
 
 
-def emit(result: str | list[Line], output: Path | None = None, *, force: bool = False) -> None:
+def emit(result: str | list[Line], output: str | os.PathLike[str] | None = None, *, force: bool = False) -> None:
     """Write a result to stdout or into a file; colour only where a person looks at it.
 
     Raises:
@@ -71,7 +68,7 @@ def emit(result: str | list[Line], output: Path | None = None, *, force: bool = 
     if output is not None:
         text = result if isinstance(result, str) else plain(result)
         try:
-            with output.open("w" if force else "x", encoding="utf-8", errors="backslashreplace") as file:
+            with open(output, "w" if force else "x", encoding="utf-8", errors="backslashreplace") as file:
                 file.write(text)
         except FileExistsError:
             check_output(output, force=False)
@@ -106,11 +103,15 @@ def _coloured(lines: Iterable[Line], stream: IO[str]) -> None:
 
 def as_json(document: Any) -> str:
     """JSON that is plain ASCII, so that no terminal or log can be misled by what is in it."""
+    import json
+
     return json.dumps(document, indent=2, ensure_ascii=True, allow_nan=False) + "\n"
 
 
 def place(path: str | os.PathLike[str]) -> str:
     """A path for people: relative where it lies below the working directory, and escaped."""
+    from pathlib import Path
+
     shown = Path(path)
     if shown.is_absolute() and shown.is_relative_to(Path.cwd()):
         shown = shown.relative_to(Path.cwd())
@@ -124,6 +125,8 @@ def count(number: int, what: str) -> str:
 
 def short_digest(sha256: str) -> str:
     """`sha256:` and twelve digits."""
+    from safeload.trust.digest import Digest
+
     return Digest("sha256", sha256).short
 
 

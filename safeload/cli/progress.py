@@ -5,7 +5,6 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Sequence
-from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Final, Self
 
@@ -26,6 +25,8 @@ def bytes_of(paths: Sequence[str], lock: str | None) -> int | None:
     """How many bytes there are to hash: of the paths, or of everything that is pinned. None where nobody looks or it cannot be told."""
     if not on_terminal(sys.stderr):
         return None
+    from pathlib import Path
+
     from safeload.directory import files_below
     from safeload.lockfile import find, read
 

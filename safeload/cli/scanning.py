@@ -2,25 +2,22 @@
 
 from __future__ import annotations
 
-import datetime as dt
-import hashlib
-import json
 import os
 import posixpath
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
-from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from safeload.api import scan_source
 from safeload.context import Context
-from safeload.directory import files_below
 from safeload.errors import SafeloadError, UsageError
 from safeload.findings import Decision, Finding, Level, Outcome, Report, escape
-from safeload.formats.not_a_model import plainly_no_model
+from safeload.lean_dataclass import dataclass, replace
 from safeload.policy import decide
 from safeload.remote import shown
 from safeload.source import Source
+
+if TYPE_CHECKING:
+    import datetime as dt
 
 __all__ = [
     "Baseline",
@@ -127,7 +124,7 @@ class ScanResult:
 
 def collect(paths: Sequence[str], *, include: Sequence[str], exclude: Sequence[str]) -> Iterator[Job | Skipped]:
     """Yield what the paths mean, each file once. The globs are about files in directories, not about files that are named."""
-    folders = {path for path in paths if Path(path).is_dir()}
+    folders = {path for path in paths if os.path.isdir(path)}
     # A file that is named is scanned as one, also when it lies in a directory that is walked and left out there.
     named = {os.path.normpath(path) for path in paths if path not in folders}
     seen: set[str] = set()
@@ -141,6 +138,8 @@ def collect(paths: Sequence[str], *, include: Sequence[str], exclude: Sequence[s
 
 
 def _walked(path: str, include: Sequence[str], exclude: Sequence[str]) -> Iterator[Job | Skipped]:
+    from safeload.directory import files_below
+
     for found in files_below(path, include=include, exclude=exclude):
         yield Skipped(found.path, found.skipped) if found.skipped is not None else Job(found.path, True, found.problem)
 
@@ -172,6 +171,8 @@ def scan_file(job: Job, context: Context, settings: Settings) -> Report | Skippe
                 )
             report = scan_source(source, context, pin=target.pin, digest=settings.digest)
             if job.walked and report.format == "unknown" and report.decision.outcome is Outcome.ERROR:
+                from safeload.formats.not_a_model import plainly_no_model
+
                 why = plainly_no_model(source)
                 if why is not None:
                     return Skipped(shown(job.path), why)
@@ -195,6 +196,8 @@ def fingerprint(path: str, finding: Finding) -> str:
 
     Offsets are left out: they move with every change in front of them.
     """
+    import hashlib
+
     shown = posixpath.normpath(path.replace("\\", "/"))
     parts = (finding.rule, shown, finding.member or "", finding.subject or finding.message)
     return hashlib.sha256("\0".join(parts).encode("utf-8", "backslashreplace")).hexdigest()[:32]
@@ -214,11 +217,13 @@ class Baseline:
         FileNotFoundError, PermissionError: as `open` does.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: str) -> None:
+        import json
+
         self._known: dict[str, set[str | None]] = {}
-        with path.open("rb") as file:
+        with open(path, "rb") as file:
             raw = file.read(_BASELINE_BYTES + 1)
-        where = escape(str(path), 1000)
+        where = escape(path, 1000)
         if len(raw) > _BASELINE_BYTES:
             raise UsageError(f"a baseline of more than {_BASELINE_BYTES} bytes", where=where)
         try:
@@ -284,4 +289,6 @@ def _suppressed(report: Report, context: Context) -> Iterator[tuple[Finding, str
 
 
 def _today() -> dt.date:
+    import datetime as dt
+
     return dt.datetime.now(tz=dt.UTC).date()

@@ -256,7 +256,7 @@ def _sort_key(value: Any) -> str:
             out.append(hex(item) if type(item) is int else ascii(item))
         elif type(item) in (Global, Inert):
             out.append(item.name if type(item) is Global else item.global_name)
-        elif type(item) in values.OBJECT_TYPES:
+        elif values.is_object(item):
             out.append(ascii(item))
     return "\0".join(out)
 

@@ -2,47 +2,149 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from collections.abc import Callable
 from typing import Final
 
 from safeload.findings import Level
+from safeload.formats import first_bytes as first
 from safeload.formats.base import Contents, Format, StreamPart
-from safeload.formats.compressed_file import CompressedFile
-from safeload.formats.gguf_file import GgufFile
-from safeload.formats.index_file import IndexFile
-from safeload.formats.inner_bytes import read_inner
-from safeload.formats.joblib_file import JoblibFile
-from safeload.formats.not_a_model import diagnose
-from safeload.formats.npy_file import NpyFile
-from safeload.formats.pickle_file import PickleFile
-from safeload.formats.safetensors_file import SafetensorsFile
-from safeload.formats.skops_file import SkopsFile
-from safeload.formats.tar_file import TarFile
-from safeload.formats.torch_legacy_file import TorchLegacyFile
-from safeload.formats.torch_tar_file import TorchTarFile
-from safeload.formats.torch_zip_file import TorchScriptFile, TorchZipFile
-from safeload.formats.zip_container import trailing_zip
-from safeload.formats.zip_file import ZipFile
-from safeload.source import Reading, Source
+from safeload.formats.pickle_file import PickleFile, names_joblib
+from safeload.lean_dataclass import replace
+from safeload.source import Limits, Reading, Source
 from safeload.walk import finding
 
-__all__ = ["FORMATS", "Contents", "Format", "StreamPart", "detect", "diagnose", "read"]
+__all__ = ["FORMATS", "Contents", "Format", "StreamPart", "detect", "read"]
+
+
+class _Reader:
+    """A reader that is imported when the first bytes of a file could be its own.
+
+    Args:
+        name: As it stands in reports.
+        may: Whether a file could be its own; cheap, and true of all that the reader claims.
+        make: Imports and makes it.
+    """
+
+    __slots__ = ("_make", "_may", "_reader", "name")
+
+    def __init__(self, name: str, may: Callable[[Source], bool], make: Callable[[], Format]) -> None:
+        self.name, self._may, self._make = name, may, make
+        self._reader: Format | None = None
+
+    def _get(self) -> Format:
+        if self._reader is None:
+            self._reader = self._make()
+        return self._reader
+
+    def claims(self, source: Source) -> bool:
+        """As the reader does."""
+        return self._may(source) and self._get().claims(source)
+
+    def read(self, source: Source, reading: Reading) -> Contents:
+        """As the reader does."""
+        return self._get().read(source, reading)
+
+
+def _torch_zip() -> Format:
+    from safeload.formats.torch_zip_file import TorchZipFile
+
+    return TorchZipFile()
+
+
+def _torchscript() -> Format:
+    from safeload.formats.torch_zip_file import TorchScriptFile
+
+    return TorchScriptFile()
+
+
+def _skops() -> Format:
+    from safeload.formats.skops_file import SkopsFile
+
+    return SkopsFile()
+
+
+def _zip() -> Format:
+    from safeload.formats.zip_file import ZipFile
+
+    return ZipFile()
+
+
+def _safetensors() -> Format:
+    from safeload.formats.safetensors_file import SafetensorsFile
+
+    return SafetensorsFile()
+
+
+def _gguf() -> Format:
+    from safeload.formats.gguf_file import GgufFile
+
+    return GgufFile()
+
+
+def _npy() -> Format:
+    from safeload.formats.npy_file import NpyFile
+
+    return NpyFile()
+
+
+def _torch_tar() -> Format:
+    from safeload.formats.torch_tar_file import TorchTarFile
+
+    return TorchTarFile()
+
+
+def _tar() -> Format:
+    from safeload.formats.tar_file import TarFile
+
+    return TarFile()
+
+
+def _compressed() -> Format:
+    from safeload.formats.compressed_file import CompressedFile
+
+    return CompressedFile()
+
+
+def _torch_legacy() -> Format:
+    from safeload.formats.torch_legacy_file import TorchLegacyFile
+
+    return TorchLegacyFile()
+
+
+def _joblib() -> Format:
+    from safeload.formats.joblib_file import JoblibFile
+
+    return JoblibFile()
+
+
+def _index() -> Format:
+    from safeload.formats.index_file import IndexFile
+
+    return IndexFile()
+
+
+_PICKLE: Final = PickleFile()
+
+
+def _may_be_joblib(source: Source) -> bool:
+    return _PICKLE.claims(source) and source.size <= Limits().stream_bytes and names_joblib(source)
+
 
 FORMATS: Final[tuple[Format, ...]] = (
-    TorchZipFile(),
-    TorchScriptFile(),
-    SkopsFile(),
-    ZipFile(),
-    SafetensorsFile(),
-    NpyFile(),
-    GgufFile(),
-    TorchTarFile(),
-    TarFile(),
-    CompressedFile(),
-    TorchLegacyFile(),
-    JoblibFile(),
-    PickleFile(),
-    IndexFile(),
+    _Reader("torch-zip", first.looks_like_zip, _torch_zip),
+    _Reader("torchscript", first.looks_like_zip, _torchscript),
+    _Reader("skops", first.looks_like_zip, _skops),
+    _Reader("zip", first.looks_like_zip, _zip),
+    _Reader("safetensors", first.may_be_safetensors, _safetensors),
+    _Reader("gguf", first.may_be_gguf, _gguf),
+    _Reader("npy", first.may_be_npy, _npy),
+    _Reader("torch-tar", first.may_be_tar, _torch_tar),
+    _Reader("tar", first.may_be_tar, _tar),
+    _Reader("compressed", first.may_be_compressed, _compressed),
+    _Reader("torch-legacy", first.may_be_torch_legacy, _torch_legacy),
+    _Reader("joblib", _may_be_joblib, _joblib),
+    _PICKLE,
+    _Reader("index", first.may_be_json, _index),
 )
 """In the order in which they are asked; the first that claims a file reads it."""
 
@@ -63,12 +165,15 @@ def read(source: Source, reading: Reading | None = None) -> Contents | None:
         return _zip_only(source, reading or Reading())
     reading = reading or Reading()
     contents = reader.read(source, reading)
-    read_inner(source, reading, contents)
+    if any(part.walk.walker.events for part in contents.parts):
+        from safeload.formats.inner_bytes import read_inner  # of a stream that calls nothing, nothing gets bytes
+
+        read_inner(source, reading, contents)
     if contents.format == "safetensors" and contents.metadata:
         from safeload.formats.manifest import read_manifest
 
         read_manifest(source, reading, contents)
-    if not reader.name.startswith(("torch-zip", "torchscript", "zip")) and trailing_zip(source):
+    if not reader.name.startswith(("torch-zip", "torchscript", "zip")) and first.trailing_zip(source):
         # An archive inside the last value of a stream is data; one behind the format's own end is a second face.
         level = Level.NOTE if contents.end == source.size else None
         message = f"the file is {reader.name} from its front and a ZIP archive from its end"
@@ -78,8 +183,10 @@ def read(source: Source, reading: Reading | None = None) -> Contents | None:
 
 def _zip_only(source: Source, reading: Reading) -> Contents | None:
     """A file that is nothing that is read here from its front, and an archive from its end: some readers look only there."""
-    if not trailing_zip(source):
+    if not first.trailing_zip(source):
         return None
+    from safeload.formats.zip_file import ZipFile
+
     contents = ZipFile().read(source, reading)
     # A self-extracting archive looks like this, too: odd, and nobody's deception as long as the front is nothing that is read here.
     contents.findings = [
@@ -88,3 +195,4 @@ def _zip_only(source: Source, reading: Reading) -> Contents | None:
     message = "the file is something else from its front and a ZIP archive from its end"
     contents.findings.append(finding("SL213", message, level=Level.WARNING))
     return contents
+

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
 from safeload.errors import MalformedError
 from safeload.findings import Finding
+from safeload.lean_dataclass import dataclass, field
 from safeload.program import ScriptClass, StorageSpec, TensorSpec
 from safeload.source import Reading, Source
 

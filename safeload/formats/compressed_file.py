@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from safeload.errors import MalformedError, SafeloadError
@@ -19,6 +18,7 @@ from safeload.formats.lz4_frame import unpack
 from safeload.formats.nested import inner_reading
 from safeload.formats.not_a_model import plainly_no_model
 from safeload.formats.streams import looks_like_pickle
+from safeload.lean_dataclass import dataclass, replace
 from safeload.source import Reading, Source
 from safeload.walk import finding
 

@@ -6,10 +6,10 @@ import re
 import unicodedata
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from typing import Final
 
 from safeload.findings import Finding, Level, escape
+from safeload.lean_dataclass import dataclass, field
 from safeload.program import Region
 from safeload.rules import RULES
 

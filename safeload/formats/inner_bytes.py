@@ -6,12 +6,12 @@ The call itself is a finding already; what the bytes would do decides how bad it
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import replace
 from typing import Final
 
 from safeload.errors import SafeloadError
 from safeload.formats.base import Contents, StreamPart
 from safeload.formats.nested import InnerReading, inner_reading
+from safeload.lean_dataclass import replace
 from safeload.source import Reading, Source
 from safeload.walk import finding
 from safeload.walk import kinds as k

@@ -6,20 +6,15 @@ A compressed file of joblib's is read by `compressed_file` and comes here unpack
 
 from __future__ import annotations
 
-from typing import Final
-
 from safeload.findings import Level, escape
 from safeload.formats.base import Contents, StreamPart
-from safeload.formats.pickle_file import PickleFile
+from safeload.formats.pickle_file import PickleFile, names_joblib
 from safeload.source import Limits, Reading, Source
 from safeload.walk import Walk, finding, walk
-from safeload.walk.names import know
 from safeload.walk.raw_arrays import OLD_WRAPPERS, WRAPPERS, RawArrays, resolve_joblib
 
 __all__ = ["JoblibFile"]
 
-_NAME: Final = b"joblib.numpy_pickle"
-_CHUNK: Final = 16 << 20
 
 
 class JoblibFile(PickleFile):
@@ -29,7 +24,7 @@ class JoblibFile(PickleFile):
 
     def claims(self, source: Source) -> bool:
         """A pickle stream that names joblib's description of an array."""
-        return super().claims(source) and source.size <= Limits().stream_bytes and _names_joblib(source.view(0, source.size))
+        return super().claims(source) and source.size <= Limits().stream_bytes and names_joblib(source)
 
     def read(self, source: Source, reading: Reading) -> Contents:
         """Walk every stream of the file, and those of its object arrays."""
@@ -51,11 +46,6 @@ class JoblibFile(PickleFile):
         return walk(data, at, limits=reading.limits, encoding=reading.encoding, resolve=resolve_joblib, skip=skip)
 
 
-def _names_joblib(data: memoryview) -> bool:
-    # In pieces of bytes, whose search is many times faster than that of `re` over a memoryview.
-    return any(_NAME in bytes(data[at : at + _CHUNK + len(_NAME)]) for at in range(0, len(data), _CHUNK))
-
-
 def _other_ways(contents: Contents, reading: Reading, part: StreamPart) -> None:
     """Add the streams of object arrays, and what `pickle.load` would find in the bytes of the others."""
     skip = part.walk.walker.skip
@@ -71,6 +61,8 @@ def _other_ways(contents: Contents, reading: Reading, part: StreamPart) -> None:
     strangers = [entry for entry in plain.walker.globals if entry[2] >= first and entry[0] and entry[4] not in known]
     if not strangers:
         return
+    from safeload.walk.names import know
+
     # Without joblib the stream of an object array goes on with the memo of the stream around it: its names then are others,
     # mostly of nothing that exists.
     dangerous = [entry for entry in strangers if know(str(entry[0]), entry[1]).level is Level.ERROR]

@@ -8,7 +8,6 @@ turns out to be one array costs its first bytes.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field, fields, replace
 from typing import Final
 
 from safeload.errors import LimitError, MalformedError, SafeloadError
@@ -18,6 +17,7 @@ from safeload.formats.container import Archive, Member, qualified
 from safeload.formats.not_a_model import plainly_no_model
 from safeload.formats.storages import as_finding
 from safeload.formats.zip_read import check_crc, iter_member
+from safeload.lean_dataclass import dataclass, field, replace
 from safeload.source import Limits, Reading, Source
 from safeload.walk import finding
 
@@ -135,7 +135,7 @@ class _Inflated:
 def inner_reading(source: Source, reading: Reading) -> InnerReading:
     """How to read what lies in `source`: one level deeper, from the same budget."""
     budget = reading.budget if isinstance(reading, InnerReading) else Budget.of(source.size, reading.limits)
-    shared = {item.name: getattr(reading, item.name) for item in fields(Reading)}
+    shared = {name: getattr(reading, name) for name in Reading.__slots__}
     return InnerReading(**{**shared, "depth": reading.depth + 1, "budget": budget})
 
 

@@ -5,12 +5,11 @@ Asked after every reader has declined. Only the first bytes decide, as they do f
 
 from __future__ import annotations
 
-import json
 import re
 from typing import Final
 
 from safeload.findings import escape
-from safeload.formats.zip_container import looks_like_zip, trailing_zip
+from safeload.formats.first_bytes import looks_like_zip, trailing_zip
 from safeload.source import Source
 
 __all__ = ["diagnose", "plainly_no_model"]
@@ -165,6 +164,8 @@ def _json(head: bytes, source: Source) -> tuple[str, str, str] | None:
     start = head.removeprefix(b"\xef\xbb\xbf").lstrip()
     if start[:1] not in (b"{", b"[") or source.size > _DOCUMENT or _text(head, source.size) is None:
         return None
+    import json
+
     try:
         document = json.loads(source.read(0, source.size))
     except (ValueError, RecursionError):

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Final
 
 from safeload.errors import LimitError, MalformedError, SafeloadError
@@ -19,6 +18,7 @@ from safeload.findings import escape
 from safeload.formats.base import Contents, StreamPart
 from safeload.formats.storages import as_finding
 from safeload.formats.streams import looks_like_pickle
+from safeload.lean_dataclass import dataclass
 from safeload.source import Reading, Source
 from safeload.walk import finding, walk
 

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import json
 import re
-from dataclasses import dataclass
 from math import prod
 from operator import attrgetter
 from typing import Final
@@ -22,6 +21,7 @@ from safeload.errors import MalformedError
 from safeload.findings import Level, escape
 from safeload.formats.base import Contents
 from safeload.formats.polyglot import second_stream
+from safeload.lean_dataclass import dataclass
 from safeload.program import Region, StorageSpec, TensorSpec
 from safeload.source import Limits, Reading, Source
 from safeload.walk import finding

@@ -7,16 +7,18 @@ constant data in every file that torch wrote; an id that is computed has no mean
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from safeload.errors import MalformedError
 from safeload.findings import Finding, escape
 from safeload.program import DTYPE_BITS, Region, StorageSpec
 from safeload.walk import Walk, finding
 from safeload.walk import kinds as k
-from safeload.walk.model import Model, Persistent
 from safeload.walk.signatures import STORAGE_DTYPES
 from safeload.walk.written_ids import LONGEST_ID, written_id
+
+if TYPE_CHECKING:
+    from safeload.walk.model import Model, Persistent
 
 __all__ = ["StorageRef", "StorageTable", "storage_refs"]
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Final
 
 from safeload.formats.base import Contents, StreamPart
+from safeload.lean_dataclass import replace
 from safeload.source import Limits, Reading, Source
 from safeload.walk import Walk, finding, walk
 from safeload.walk.opcodes import OPCODES

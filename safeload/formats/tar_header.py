@@ -7,11 +7,11 @@ tarfile accepts: where it is more lenient, the field is named in `Header.odd`.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field
 from struct import Struct
 from typing import Final
 
 from safeload.errors import MalformedError
+from safeload.lean_dataclass import dataclass, field
 
 __all__ = ["BLOCK", "Header", "checksum_fits", "parse_header", "parse_pax"]
 

@@ -17,7 +17,7 @@ from safeload.formats.streams import walk_growing
 from safeload.program import DTYPE_BITS, Region
 from safeload.source import Reading, Source
 from safeload.walk import Walk, finding, walk
-from safeload.walk.model import Model, build
+from safeload.walk import kinds as k
 from safeload.walk.signatures import STORAGE_DTYPES
 
 __all__ = ["MAGIC", "TorchLegacyFile"]
@@ -39,7 +39,10 @@ class TorchLegacyFile:
         if len(head) < 12:
             return False
         first = walk(head)
-        return first.end is not None and not first.globals and _value(first) == MAGIC
+        if first.end is None or first.globals:
+            return False
+        root = first.walker.root
+        return root & 63 in (k.INT, k.BIGINT) and first.walker.constant(root) == MAGIC
 
     def read(self, source: Source, reading: Reading) -> Contents:
         """Walk the five streams, then find every storage's bytes."""
@@ -140,6 +143,8 @@ def _located(regions: dict[str, Region], ref: StorageRef) -> Region:
 
 def _value(walked: Walk) -> object:
     """The value of a stream that names no globals, or None when it is not plain data."""
+    from safeload.walk.model import Model, build
+
     try:
         return build(walked, Model(walked))
     except (MalformedError, RefusedError):

@@ -11,7 +11,6 @@ from __future__ import annotations
 import re
 import struct
 import sys
-from dataclasses import replace
 from typing import Any, Final
 
 from safeload.errors import MalformedError, SafeloadError
@@ -23,6 +22,7 @@ from safeload.formats.polyglot import second_stream
 from safeload.formats.storages import as_finding, text
 from safeload.formats.streams import looks_like_pickle, walk_behind
 from safeload.formats.tar_container import looks_like_tar, read_member, read_tar
+from safeload.lean_dataclass import replace
 from safeload.program import DTYPE_BITS, Region, StorageSpec, TensorSpec
 from safeload.source import Reading, Source
 from safeload.walk import finding, walk

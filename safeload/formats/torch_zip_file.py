@@ -9,17 +9,16 @@ Source of the record names: torch/serialization.py and caffe2/serialize/inline_c
 from __future__ import annotations
 
 import sys
-from dataclasses import replace
 from typing import Final
 
 from safeload.errors import EndiannessError, MalformedError, SafeloadError
 from safeload.findings import escape
 from safeload.formats.base import Contents, StreamPart
-from safeload.formats.nested import read_members
-from safeload.formats.script_code import script_classes
+from safeload.formats.first_bytes import looks_like_zip
 from safeload.formats.storages import StorageRef, StorageTable, as_finding, storage_refs
 from safeload.formats.streams import looks_like_pickle, walk_behind
-from safeload.formats.zip_container import Archive, Member, archive_of, looks_like_zip, read_member
+from safeload.formats.zip_container import Archive, Member, archive_of, read_member
+from safeload.lean_dataclass import replace
 from safeload.program import Region
 from safeload.source import Reading, Source
 from safeload.walk import default_resolve, finding, walk
@@ -163,6 +162,10 @@ class _TorchArchive:
         for member in others[:_SHOWN]:
             text = f"a member that torch does not write: {escape(member.name)}"
             contents.findings.append(replace(finding("SL215", text), member=member.name))
+        if not others:
+            return
+        from safeload.formats.nested import read_members  # most checkpoints have none
+
         # What no reader knows is no reason to refuse the checkpoint around it: torch does not look at it either.
         error = contents.error
         read_members(source, Archive(members=tuple(others)), reading, contents)
@@ -226,6 +229,8 @@ class TorchScriptFile(_TorchArchive):
 
     def _code(self, source: Source, reading: Reading, contents: Contents, records: dict[str, Member]) -> None:
         """Which attributes of a class are parameters and buffers: it stands in the text of the code, and nowhere else."""
+        from safeload.formats.script_code import script_classes
+
         left = reading.limits.stream_bytes
         for name, member in records.items():
             if not (name.startswith("code/") and name.endswith(".py")) or member.region.nbytes > left:

@@ -16,12 +16,9 @@ from typing import Final
 from safeload.errors import SafeloadError
 from safeload.findings import Level, escape
 from safeload.formats.container import Archive, Member, Notes, check_duplicates, qualified
+from safeload.formats.first_bytes import looks_like_zip, trailing_zip
 from safeload.formats.zip_directory import (
-    END,
-    END_SIGNATURE,
     FLAG_DESCRIPTOR,
-    LOCATOR,
-    TAIL,
     End,
     Entry,
     check_extra,
@@ -51,40 +48,6 @@ _WORDS: Final = Struct("<4L")
 _HERE: Final = "local header"
 _MAX32: Final = 0xFFFFFFFF
 _Header = tuple[bytes, int, int, int, int, int, int, int, int, int, int]
-
-
-def looks_like_zip(source: Source) -> bool:
-    """Whether the first four bytes are a local header's or, for an archive without members, an end record's."""
-    return source.head(4) in (b"PK\3\4", END_SIGNATURE)
-
-
-def trailing_zip(source: Source) -> bool:
-    """Whether an end record in the tail of a file that does not begin as a ZIP points to a directory in the file.
-
-    Many readers accept bytes in front of an archive, so such a file is two files at once.
-    """
-    if looks_like_zip(source) or source.size < END.size:
-        return False
-    start = max(0, source.size - TAIL)
-    tail = bytes(source.view(start, source.size - start))
-    at = tail.rfind(END_SIGNATURE)
-    while at >= 0:
-        if at + END.size <= len(tail) and _plausible(source, tail, at, start + at):
-            return True
-        at = tail.rfind(END_SIGNATURE, 0, at + 3)
-    return False
-
-
-def _plausible(source: Source, tail: bytes, at: int, position: int) -> bool:
-    """Whether an end record could be one: zip64 before it, or a directory where it says or right before it."""
-    _, _, _, _, _, size, offset, comment = END.unpack_from(tail, at)
-    if at + END.size + comment > len(tail):
-        return False
-    if at >= LOCATOR.size and tail[at - LOCATOR.size : at - LOCATOR.size + 4] == b"PK\6\7":
-        return True
-    return any(
-        place >= 0 and place + 46 <= position and source.read(place, 4) == b"PK\1\2" for place in (offset, position - size) if size
-    )
 
 
 def read_archive(source: Source, limits: Limits, *, member: str | None = None) -> Archive:

@@ -8,24 +8,22 @@ reader inside torch, which looks up to 4 KiB further back than the format allows
 from __future__ import annotations
 
 import zlib
-from dataclasses import dataclass
 from struct import Struct
 from typing import Final
 
 from safeload.findings import Level, escape
 from safeload.formats.container import Notes, check_name
+from safeload.formats.first_bytes import END, END_SIGNATURE, TAIL
+from safeload.lean_dataclass import dataclass
 from safeload.source import Limits, Source
 
 __all__ = ["End", "Entry", "extra_fields", "find_end", "read_directory"]
 
-END: Final = Struct("<4s4H2LH")
 LOCATOR: Final = Struct("<4sLQL")
 END64: Final = Struct("<4sQ2H2L4Q")
 ENTRY: Final = Struct("<4s6H3L5H2L")
 _PAIR: Final = Struct("<2H")
-END_SIGNATURE: Final = b"PK\5\6"
 _SIGNATURES: Final = (b"PK\1\2", b"PK\3\4", b"PK\5\5", b"PK\5\6", b"PK\6\6", b"PK\6\7", b"PK\6\x08", b"PK\7\x08")
-TAIL: Final = 72 * 1024
 _MAX16, _MAX32 = 0xFFFF, 0xFFFFFFFF
 
 FLAG_DESCRIPTOR: Final = 0x0008

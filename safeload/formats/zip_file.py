@@ -12,10 +12,11 @@ from typing import Final
 from safeload.errors import MalformedError
 from safeload.formats.base import Contents
 from safeload.formats.container import Member
+from safeload.formats.first_bytes import looks_like_zip
 from safeload.formats.nested import read_members
 from safeload.formats.not_a_model import diagnose
 from safeload.formats.torch_zip_file import TorchScriptFile, TorchZipFile
-from safeload.formats.zip_container import archive_of, looks_like_zip
+from safeload.formats.zip_container import archive_of
 from safeload.source import Reading, Source
 from safeload.walk import finding
 

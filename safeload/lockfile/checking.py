@@ -6,12 +6,12 @@ import os
 import re
 import stat
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, replace
 from pathlib import Path, PurePath
 from typing import Final, Literal
 
 from safeload.errors import PinError, UsageError
 from safeload.findings import Finding, escape
+from safeload.lean_dataclass import dataclass, replace
 from safeload.lockfile.data import LockedFile, Lockfile, Model
 from safeload.lockfile.reading import path_problem
 from safeload.lockfile.writing import own_names

@@ -6,9 +6,9 @@ Field names are the TOML keys with "_" for "-"; digests are 64 lower-case hex di
 from __future__ import annotations
 
 import posixpath
-from dataclasses import dataclass
 from typing import Final, Literal
 
+from safeload.lean_dataclass import dataclass
 from safeload.policy import SignerRule
 from safeload.trust.digest import Digest
 

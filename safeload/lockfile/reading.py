@@ -10,11 +10,11 @@ import os
 import re
 import warnings
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any, Final, cast, get_args
 
 from safeload.errors import LockfileError, SafeloadWarning
 from safeload.findings import escape
+from safeload.lock_place import LOCK_NAME, find
 from safeload.lockfile.data import (
     LOCK_VERSION,
     Converted,
@@ -36,9 +36,6 @@ from safeload.toml_table import Table, parse_toml, read_toml
 
 __all__ = ["LOCK_NAME", "find", "loads", "parse", "path_problem", "read"]
 
-LOCK_NAME: Final = "safeload.lock"
-ENVIRONMENT: Final = "SAFELOAD_LOCK"
-
 _MAX_BYTES: Final = 64 << 20
 _LONGEST_PATH: Final = 4_096
 _VERSION: Final = re.compile(r"(\d{1,9})\.(\d{1,9})", re.ASCII)
@@ -56,51 +53,6 @@ _SIGNER_KEYS: Final[dict[str, tuple[str, ...]]] = {
     "key": ("public-key", "public-key-sha256"),
     "x509": ("certificate", "certificate-sha256", "subject"),
 }
-
-
-def find(
-    start: str | os.PathLike[str] | None = None,
-    env: Mapping[str, str] = os.environ,
-    *,
-    argument: str | os.PathLike[str] | None = None,
-) -> Path | None:
-    """Return the lockfile in force: the argument, else `SAFELOAD_LOCK`, else the nearest from the working directory upwards.
-
-    Args:
-        start: Where to begin; the working directory by default. Never pass where a model lies.
-        env: The environment.
-        argument: What the caller named. "" means none, as it does in `SAFELOAD_LOCK`.
-
-    Returns:
-        An absolute path, or None when no lock is in force.
-
-    Raises:
-        LockfileError: the argument or `SAFELOAD_LOCK` names a file that is not there.
-        PermissionError: a directory on the way cannot be searched; a lock in it is not passed by in silence.
-    """
-    for said_by, named in (("the lock argument", argument), (ENVIRONMENT, env.get(ENVIRONMENT))):
-        if named is None:
-            continue
-        text = os.fspath(named)
-        if not text:
-            return None
-        path = Path(text).absolute()
-        if not _is_there(path):
-            raise LockfileError(f"{said_by} names a lockfile that does not exist", where=escape(text, 1000), hint="run 'safeload lock'")
-        return path
-    folder = Path.cwd() if start is None else Path(start).resolve()
-    return next((place / LOCK_NAME for place in (folder, *folder.parents) if _is_there(place / LOCK_NAME)), None)
-
-
-def _is_there(path: Path) -> bool:
-    """Whether the name exists, be it a dangling link: reading that must fail, not look like "no lock"."""
-    try:
-        path.lstat()
-    except (FileNotFoundError, NotADirectoryError):
-        return False
-    except ValueError:  # a NUL in the name
-        return False
-    return True
 
 
 def read(path: str | os.PathLike[str]) -> Lockfile:

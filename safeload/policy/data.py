@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import datetime as dt
-import fnmatch
 import posixpath
-import re
-from dataclasses import dataclass, replace
-from typing import Final, Literal
+from typing import TYPE_CHECKING, Final, Literal
 
 from safeload.denied import denied_reason
 from safeload.errors import PolicyError
 from safeload.findings import Report, escape
+from safeload.lean_dataclass import dataclass, replace
 from safeload.policy.signing import IdentityRule, LockSigner, ProvenanceRule
 from safeload.rules import RULES
+
+if TYPE_CHECKING:
+    import datetime as dt
 
 __all__ = ["CHOICES", "Policy", "Rule", "SignerRule", "Suppression", "glob_match"]
 
@@ -34,7 +34,7 @@ CHOICES: Final[dict[str, tuple[str, ...]]] = {
 }
 """Key as written in TOML → the words it takes."""
 
-_SHA256: Final = re.compile(r"[0-9a-f]{64}", re.ASCII)
+_HEX: Final = frozenset("0123456789abcdef")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -96,7 +96,7 @@ class Suppression:
             raise PolicyError(f"suppress {self.rule}: a reason is needed")
         if self.path is None and self.sha256 is None:
             raise PolicyError(f"suppress {self.rule}: a path or a sha256 is needed", hint="a rule cannot be suppressed everywhere")
-        if self.sha256 is not None and not _SHA256.fullmatch(self.sha256):
+        if self.sha256 is not None and (len(self.sha256) != 64 or not _HEX.issuperset(self.sha256)):
             raise PolicyError(f"suppress {self.rule}: sha256 is 64 lower-case hex digits, not '{escape(self.sha256, 80)}'")
 
     def covers(self, report: Report, base: str | None = None) -> bool:
@@ -243,6 +243,8 @@ def glob_match(pattern: str, text: str) -> bool:
 
     Takes time in proportion to the number of parts of both, whatever the pattern.
     """
+    from fnmatch import fnmatchcase
+
     parts = text.split("/")
     # reach[i]: the pattern so far can end before parts[i].
     reach = [True] + [False] * len(parts)
@@ -251,5 +253,5 @@ def glob_match(pattern: str, text: str) -> bool:
             first = reach.index(True) if True in reach else len(reach)
             reach = [index >= first for index in range(len(reach))]
         else:
-            reach = [False, *(ok and fnmatch.fnmatchcase(part, wanted) for ok, part in zip(reach, parts, strict=False))]
+            reach = [False, *(ok and fnmatchcase(part, wanted) for ok, part in zip(reach, parts, strict=False))]
     return reach[-1]

@@ -5,14 +5,16 @@ Nothing here reads a file, a clock or the environment: the same report and polic
 
 from __future__ import annotations
 
-import datetime as dt
 import posixpath
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from safeload.denied import denied_reason
 from safeload.findings import Decision, Finding, Level, Outcome, Report, escape
 from safeload.policy.data import Policy, SignerRule
+
+if TYPE_CHECKING:
+    import datetime as dt
 
 __all__ = ["INERT_RULES", "decide", "signer_reasons", "snippet", "unpinned_finding"]
 

@@ -8,16 +8,18 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from pathlib import Path
-from typing import Any, Final, cast
+from typing import TYPE_CHECKING, Any, Final, cast
 
 from safeload.denied import denied_reason
 from safeload.errors import PolicyError
 from safeload.findings import escape
+from safeload.lock_place import upwards
 from safeload.policy.data import CHOICES, Policy, Rule, SignerRule, Suppression
 from safeload.policy.signing import IDENTITY_KEYS, IdentityRule, LockSigner, LockSignerKind, ProvenanceRule
 from safeload.rules import RULES
-from safeload.toml_table import Table, read_toml
+
+if TYPE_CHECKING:
+    from safeload.toml_table import Table
 
 __all__ = ["load_policy", "parse_policy", "read_policy", "signer_rule"]
 
@@ -38,11 +40,12 @@ def load_policy(start: str | os.PathLike[str] | None = None) -> Policy:
         PolicyError: the file that was found is not valid.
         PermissionError: a file is there and may not be read; it is not passed by in silence.
     """
-    folder = Path.cwd() if start is None else Path(start).resolve()
-    for place in (folder, *folder.parents):
+    for place in upwards(start):
         for name in (_OWN, _SHARED):
+            path = os.path.join(place, name)
             try:
-                policy = _read(place / name)
+                os.stat(path)  # what reads TOML is not imported to find out that there is none
+                policy = _read(path)
             except (FileNotFoundError, NotADirectoryError):
                 continue
             if policy is not None:
@@ -57,18 +60,20 @@ def read_policy(path: str | os.PathLike[str]) -> Policy:
         PolicyError: it is not valid, or a `pyproject.toml` without `[tool.safeload]`.
         FileNotFoundError, IsADirectoryError, PermissionError: as `open` does.
     """
-    policy = _read(Path(path))
+    policy = _read(os.fspath(path))
     if policy is None:
         raise PolicyError("has no [tool.safeload]", where=escape(os.fspath(path), 1000))
     return policy
 
 
-def _read(path: Path) -> Policy | None:
+def _read(path: str) -> Policy | None:
     """Read one file; None for a pyproject that says nothing about us."""
-    data = read_toml(os.fspath(path), PolicyError, max_bytes=_MAX_BYTES)
-    where = escape(os.fspath(path), 1000)
-    origin = os.fspath(path.absolute())
-    if path.name != _SHARED:
+    from safeload.toml_table import Table, read_toml
+
+    data = read_toml(path, PolicyError, max_bytes=_MAX_BYTES)
+    where = escape(path, 1000)
+    origin = os.path.abspath(path)
+    if os.path.basename(path) != _SHARED:
         return _policy(Table(data, PolicyError, where=where), origin)
     tool = Table(data, PolicyError, where=where).maybe_table("tool")
     mine = tool.maybe_table("safeload") if tool is not None else None
@@ -81,6 +86,8 @@ def parse_policy(keys: Mapping[str, Any], *, where: str = "policy") -> Policy:
     Raises:
         PolicyError: a key or a value is not known; the message has the key path.
     """
+    from safeload.toml_table import Table
+
     if not isinstance(keys, Mapping):
         raise PolicyError(f"a table is needed, not {type(keys).__name__}", where=where)
     return _policy(Table(dict(keys), PolicyError, where=where), None)

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Final, Literal
 
 from safeload.errors import PolicyError
+from safeload.lean_dataclass import dataclass
 
 __all__ = ["IDENTITY_KEYS", "IdentityRule", "LockSigner", "LockSignerKind", "ProvenanceRule"]
 

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
-from urllib.parse import urlsplit
 
 from safeload.errors import UsageError
 from safeload.findings import escape
+from safeload.lean_dataclass import dataclass, field
 
 if TYPE_CHECKING:
     from safeload.remote.ranges import Ranges
@@ -77,6 +76,8 @@ class Address:
         protocol = found[1].lower()
         if "\0" in url:
             raise UsageError("an address cannot hold a NUL character", where=where)
+        from urllib.parse import urlsplit
+
         try:
             urlsplit(url)
         except ValueError:

@@ -15,10 +15,10 @@ import json
 import os
 import secrets
 import time
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from safeload.lean_dataclass import dataclass
 from safeload.trust.digest import leaf_count, root_of_leaves
 
 if TYPE_CHECKING:

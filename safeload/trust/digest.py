@@ -17,11 +17,11 @@ import hashlib
 import re
 import struct
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Literal, Self
 
 from safeload.errors import UsageError
 from safeload.findings import escape
+from safeload.lean_dataclass import dataclass
 
 if TYPE_CHECKING:
     from safeload.source import Source

@@ -5,11 +5,11 @@ from __future__ import annotations
 import functools
 import os
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
 from safeload.errors import UsageError
 from safeload.findings import Finding, Level, escape
+from safeload.lean_dataclass import dataclass, field
 from safeload.rules import RULES
 from safeload.source import Limits
 from safeload.walk import kinds

@@ -10,12 +10,12 @@ from __future__ import annotations
 import re
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
 from math import prod
 from typing import TYPE_CHECKING, Any, Final
 
 from safeload.errors import MalformedError
 from safeload.findings import escape
+from safeload.lean_dataclass import dataclass, field, replace
 from safeload.program import Call, Inert
 from safeload.walk import kinds as k
 from safeload.walk.raw_arrays import WRAPPERS, RawArrays

@@ -8,8 +8,7 @@ derives from it and makes the real tensors; the checks of values stand here, onc
 from __future__ import annotations
 
 import collections
-import copy
-import uuid
+import sys
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, ClassVar, Final, NoReturn
 
@@ -37,7 +36,7 @@ TYPE_KINDS: Final[dict[type, int]] = {
     type(None): k.NONE, bool: k.BOOL, int: k.INT, float: k.FLOAT, str: k.STR, bytes: k.BYTES, bytearray: k.BYTEARRAY,
     tuple: k.TUPLE, list: k.LIST, dict: k.DICT, set: k.SET, frozenset: k.FROZENSET, complex: k.COMPLEX,
     collections.OrderedDict: k.ODICT, collections.Counter: k.COUNTER, collections.defaultdict: k.DEFAULTDICT,
-    collections.deque: k.DEQUE, uuid.UUID: k.STATEFUL, StorageSpec: k.STORAGE, TensorSpec: k.TENSOR, Inert: k.RESULT,
+    collections.deque: k.DEQUE, StorageSpec: k.STORAGE, TensorSpec: k.TENSOR, Inert: k.RESULT,
 }  # fmt: skip
 
 _MAPPINGS: Final = (collections.OrderedDict, collections.Counter, collections.defaultdict)
@@ -110,7 +109,7 @@ class Model(ArrayAnswers):
             return known.kind
         if isinstance(value, Call):
             return value.kind
-        return k.OBJECT if type(value) in values.OBJECT_TYPES else k.UNKNOWN
+        return k.OBJECT if values.is_object(value) else k.STATEFUL if _is_uuid(value) else k.UNKNOWN
 
     # ---- what the machine asks
 
@@ -191,7 +190,7 @@ class Model(ArrayAnswers):
 
     def set_state(self, target: Any, state: Any, at: int) -> Any:
         """BUILD of a modelled object that is not plain data."""
-        if type(target) is uuid.UUID:
+        if _is_uuid(target):
             return values.set_uuid(target, state)
         kind = self.kind_of(target)
         if kind in (k.TENSOR, k.EMPTY_TENSOR):
@@ -317,6 +316,8 @@ class Model(ArrayAnswers):
 
     def nested(self, walk: Walk) -> Any:
         """The object of a stream inside this one, which knows nothing of its storages."""
+        import copy
+
         inner = copy.copy(self)  # what was made so far, and what policy allows, is the same for both
         inner._start(walk)  # noqa: SLF001 — one of us
         return build(walk, inner)
@@ -379,6 +380,11 @@ class Model(ArrayAnswers):
         if name is None:
             raise MalformedError("not a dtype").under("SL303")
         return name.removeprefix("torch.")
+
+
+def _is_uuid(value: Any) -> bool:
+    """Whether a value is exactly a UUID; the module is there if one was made."""
+    return type(value) is getattr(sys.modules.get("uuid"), "UUID", None)
 
 
 def build(walk: Walk, model: Model) -> Any:

@@ -20,16 +20,14 @@ the network and so on is an error, so that nobody learns to ignore errors.
 from __future__ import annotations
 
 import functools
-import json
 import re
 import sys
 import unicodedata
 from _compat_pickle import IMPORT_MAPPING, NAME_MAPPING
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Final
 
 from safeload.findings import Level, escape
+from safeload.lean_dataclass import dataclass
 
 __all__ = ["CAPABILITIES", "Knowledge", "deceptive", "display", "know", "know_fetched"]
 
@@ -303,6 +301,9 @@ def _purpose(table: _Table, module: str, attribute: str) -> str | None:
 @functools.cache
 def _table() -> _Table:
     """Read and index `names.json`, once."""
+    import json
+    from pathlib import Path
+
     data = json.loads(Path(__file__).with_name("names.json").read_text("ascii"))
     groups: list[_Verdict] = []
     whole: dict[str, int] = {}

@@ -10,10 +10,10 @@ Source: joblib/numpy_pickle.py, `NumpyArrayWrapper.read_array`; a padding byte i
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from math import prod
 from typing import TYPE_CHECKING, Final
 
+from safeload.lean_dataclass import dataclass
 from safeload.source import Limits
 from safeload.walk import kinds as k
 from safeload.walk.signatures import MODELLED, Modelled, Signature

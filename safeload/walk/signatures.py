@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import Final
 
+from safeload.lean_dataclass import dataclass
 from safeload.program import DTYPE_BITS
 from safeload.walk import generators
 from safeload.walk import kinds as k

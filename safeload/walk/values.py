@@ -6,24 +6,22 @@ Every handler gets arguments whose kinds fit the signature; what they hold is lo
 from __future__ import annotations
 
 import collections
-import datetime  # noqa: ICN001 — beside the names in the table, the module's full name reads better
-import decimal
-import fractions
-import pathlib
 import re
-import uuid
+import sys
 from collections.abc import Callable, Iterable
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from safeload.errors import LimitError, MalformedError
 from safeload.findings import escape
 from safeload.walk.strided import check_sizes
 from safeload.walk.tensor_names import TENSOR_NAMES
 
+if TYPE_CHECKING:
+    from uuid import UUID
+
 __all__ = [
     "CONSTANTS",
     "HANDLERS",
-    "OBJECT_TYPES",
     "SPARSE_LAYOUTS",
     "TENSOR_TYPES",
     "cheap",
@@ -31,19 +29,20 @@ __all__ = [
     "check_device",
     "check_layout",
     "check_sizes",
+    "is_object",
     "set_uuid",
 ]  # fmt: skip
 
 SPARSE_LAYOUTS: Final = frozenset(f"torch.sparse_{name}" for name in ("coo", "csr", "csc", "bsr", "bsc"))
 LAYOUTS: Final = SPARSE_LAYOUTS | {"torch.strided", "torch._mkldnn", "torch.jagged"}
 TENSOR_TYPES: Final = frozenset({"torch.Tensor", "torch.nn.parameter.Parameter", "torch.nn.parameter.Buffer"})
-OBJECT_TYPES: Final = frozenset(
-    {
-        slice, range, type(Ellipsis), type(NotImplemented), datetime.datetime, datetime.date, datetime.time, datetime.timedelta,
-        datetime.timezone, decimal.Decimal, fractions.Fraction, uuid.SafeUUID,
-        pathlib.PurePosixPath, pathlib.PureWindowsPath, pathlib.PosixPath, pathlib.WindowsPath,
-    }
-)  # fmt: skip
+_PATHS: Final = frozenset({"PurePath", "PurePosixPath", "PureWindowsPath", "PosixPath", "WindowsPath"})
+_PLAIN_OBJECTS: Final = frozenset({slice, range, type(Ellipsis), type(NotImplemented)})
+_OBJECTS: Final = {
+    "datetime": frozenset({"datetime", "date", "time", "timedelta", "timezone"}), "decimal": frozenset({"Decimal"}),
+    "fractions": frozenset({"Fraction"}), "uuid": frozenset({"SafeUUID"}), "pathlib": _PATHS, "pathlib._local": _PATHS,
+}  # fmt: skip
+"""Module → classes of the standard library whose instances are plain data. A module is imported when a stream names it."""
 
 CONSTANTS: Final[dict[str, Any]] = {
     "builtins.Ellipsis": Ellipsis, "builtins.NotImplemented": NotImplemented, "builtins.list": list, "builtins.tuple": tuple,
@@ -58,6 +57,15 @@ CONSTANTS: Final[dict[str, Any]] = {
 _HASHED: Final = 1_000_000
 _DIGITS: Final = 10_000
 _DEVICE: Final = re.compile(r"[a-z0-9_]{1,32}(?::[0-9]{1,5})?\Z")
+
+
+def is_object(value: Any) -> bool:
+    """Whether a value is exactly of one of the standard library's types that are made here and are no containers."""
+    kind = type(value)
+    if kind in _PLAIN_OBJECTS:
+        return True
+    known = _OBJECTS.get(kind.__module__)
+    return known is not None and kind.__name__ in known and getattr(sys.modules.get(kind.__module__), kind.__name__, None) is kind
 
 
 def cheap(items: Iterable[Any]) -> Iterable[Any]:
@@ -104,7 +112,7 @@ def check_layout(name: str) -> str:
     return name
 
 
-def set_uuid(target: uuid.UUID, state: Any) -> uuid.UUID:
+def set_uuid(target: UUID, state: Any) -> UUID:
     """BUILD of a UUID: its number. The object stays the same, because the memo may hold it."""
     number = state.get("int") if isinstance(state, dict) and not set(state) - {"int", "is_safe"} else None
     if type(number) is not int or not 0 <= number < 1 << 128:
@@ -139,26 +147,31 @@ def _bytes_of(args: tuple[Any, ...]) -> bytes:
     return bytes(args[0]) if args else b""
 
 
-def _moment(kind: type) -> Callable[[tuple[Any, ...]], Any]:
+def _moment(name: str, length: int) -> Callable[[tuple[Any, ...]], Any]:
     """datetime, date and time: from their packed bytes (Python 2 wrote them as text)."""
-    lengths = {datetime.datetime: 10, datetime.date: 4, datetime.time: 6}
 
     def make(args: tuple[Any, ...]) -> Any:
+        import datetime as dt
+
         packed = args[0].encode("latin-1") if isinstance(args[0], str) else args[0]
-        if len(packed) != lengths[kind] or (len(args) == 2 and not isinstance(args[1], (datetime.timezone, type(None)))):
-            raise MalformedError(f"a {kind.__name__} of {len(packed)} bytes").under("SL303")
-        return kind(packed, *args[1:])
+        if len(packed) != length or (len(args) == 2 and not isinstance(args[1], (dt.timezone, type(None)))):
+            raise MalformedError(f"a {name} of {len(packed)} bytes").under("SL303")
+        return getattr(dt, name)(packed, *args[1:])
 
     return make
 
 
 def _decimal(args: tuple[Any, ...]) -> Any:
+    import decimal
+
     if len(args[0]) > _DIGITS:
         raise MalformedError(f"a decimal of {len(args[0])} characters").under("SL303")
     return decimal.Decimal(args[0])
 
 
 def _fraction(args: tuple[Any, ...]) -> Any:
+    import fractions
+
     # A text like "1e999999999" would be computed in full; str(Fraction) writes digits and a slash only.
     if len(args) == 1 and not re.fullmatch(r"-?[0-9]{1,4000}(?:/[0-9]{1,4000})?", args[0]):
         raise MalformedError("a fraction that is not written as digits").under("SL303")
@@ -171,6 +184,8 @@ def _path(name: str) -> Callable[[tuple[Any, ...]], Any]:
     """Pure paths as they are; a concrete path only on the system that it is for, elsewhere its pure kind."""
 
     def make(args: tuple[Any, ...]) -> Any:
+        import pathlib
+
         kind = getattr(pathlib, name)
         if name in ("PosixPath", "WindowsPath") and not issubclass(type(pathlib.Path()), kind):
             kind = getattr(pathlib, "Pure" + name)
@@ -189,7 +204,27 @@ def _plain(make: Callable[[tuple[Any, ...]], Any]) -> Callable[[Any, tuple[Any, 
 
 
 def _timedelta(args: tuple[Any, ...]) -> Any:
-    return datetime.timedelta(*args)
+    import datetime as dt
+
+    return dt.timedelta(*args)
+
+
+def _timezone(args: tuple[Any, ...]) -> Any:
+    import datetime as dt
+
+    return dt.timezone(*args)
+
+
+def _uuid(args: tuple[Any, ...]) -> Any:
+    import uuid
+
+    return uuid.UUID(int=0)
+
+
+def _safe_uuid(args: tuple[Any, ...]) -> Any:
+    import uuid
+
+    return uuid.SafeUUID(*args)
 
 
 _MAKERS: Final[dict[str, Callable[[tuple[Any, ...]], Any]]] = {
@@ -208,15 +243,15 @@ _MAKERS: Final[dict[str, Callable[[tuple[Any, ...]], Any]]] = {
     "collections.Counter": _counter,
     "collections.defaultdict": lambda args: collections.defaultdict(*args),
     "collections.deque": _deque,
-    "datetime.datetime": _moment(datetime.datetime),
-    "datetime.date": _moment(datetime.date),
-    "datetime.time": _moment(datetime.time),
+    "datetime.datetime": _moment("datetime", 10),
+    "datetime.date": _moment("date", 4),
+    "datetime.time": _moment("time", 6),
     "datetime.timedelta": _timedelta,
-    "datetime.timezone": lambda args: datetime.timezone(*args),
+    "datetime.timezone": _timezone,
     "decimal.Decimal": _decimal,
     "fractions.Fraction": _fraction,
-    "uuid.UUID": lambda args: uuid.UUID(int=0),
-    "uuid.SafeUUID": lambda args: uuid.SafeUUID(*args),
+    "uuid.UUID": _uuid,
+    "uuid.SafeUUID": _safe_uuid,
     **{
         f"{module}.{name}": _path(name)
         for module in ("pathlib", "pathlib._local")

@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.forge_zip import torch_zip
+
 ROOT = Path(__file__).parents[2]
 HEAVY = frozenset({"torch", "numpy", "sigstore", "rich", "click", "fickling", "safetensors", "cryptography", "filelock", "tomli_w"})
 NETWORK = frozenset({"socket", "ssl", "http.client", "urllib.request", "requests", "asyncio"})
@@ -55,6 +57,32 @@ def test_scan_imports_no_torch_and_no_network(tmp_path: Path) -> None:
     (tmp_path / "small.pkl").write_bytes(b"\x80\x02}q\x00X\x01\x00\x00\x00aq\x01K\x01s.")
     modules = imported_by(_command(["scan", "small.pkl", "--format", "json"]), tmp_path)
     assert not modules & {"torch", "numpy", "sigstore", "fickling", "cryptography", *NETWORK}
+
+
+# Each costs a start one to forty milliseconds; a small file is scanned in less.
+SLOW_TO_IMPORT = frozenset(
+    {"click", "rich", "dataclasses", "inspect", "pathlib", "json", "hashlib", "pickle", "tomllib", "datetime", "uuid", "decimal", "urllib"}
+)
+
+
+@pytest.mark.parametrize("name", ["small.pkl", "small.zip"])
+def test_a_plain_scan_imports_what_it_needs(name: str, tmp_path: Path) -> None:
+    """A command that is called for each file of a hook or a registry is paid for by its imports."""
+    (tmp_path / "small.pkl").write_bytes(b"\x80\x02}q\x00X\x01\x00\x00\x00aq\x01K\x01s.")
+    (tmp_path / "small.zip").write_bytes(torch_zip({"data.pkl": b"\x80\x02}q\x00X\x01\x00\x00\x00aq\x01K\x01s.", "version": b"3\n"}))
+    # An editable installation brings some of them along before anything of ours runs, hence the flag.
+    arguments = [sys.executable, "-I", "-S", "-c"]
+    script = f"import sys; sys.path[:0] = {_places()!r}\n{_command(['scan', name])}\nprint('\\n' + ' '.join(sys.modules))"
+    done = subprocess.run([*arguments, script], capture_output=True, text=True, check=False, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert not set(done.stdout.splitlines()[-1].split()) & SLOW_TO_IMPORT
+
+
+def _places() -> list[str]:
+    """Where safeload lies: the source tree, or where it is installed."""
+    import safeload
+
+    return [str(Path(safeload.__file__).parents[1])]
 
 
 def _command(arguments: list[str]) -> str:

@@ -1,0 +1,112 @@
+"""Which reader could be meant, by a file's first bytes: whoever cannot be is not even imported.
+
+Each test lets through at least what its reader claims; the reader then decides by itself.
+"""
+
+from __future__ import annotations
+
+from struct import Struct
+from typing import Final
+
+from safeload.source import Source
+
+__all__ = [
+    "END",
+    "END_SIGNATURE",
+    "TAIL",
+    "looks_like_zip",
+    "may_be_compressed",
+    "may_be_gguf",
+    "may_be_json",
+    "may_be_npy",
+    "may_be_safetensors",
+    "may_be_tar",
+    "may_be_torch_legacy",
+    "trailing_zip",
+]
+
+END: Final = Struct("<4s4H2LH")
+END_SIGNATURE: Final = b"PK\5\6"
+TAIL: Final = 72 * 1024
+"""Bytes in which an end record is searched: the reader inside torch looks 4 KiB further back than the format allows."""
+
+_LOCATOR: Final = 20
+_COMPRESSED: Final = (b"\x1f\x8b\x08", b"BZh", b"\xfd7zXZ\0", b"]\0\0", b"x", b"ZF0x", b"\x04\x22\x4d\x18")
+
+
+def looks_like_zip(source: Source) -> bool:
+    """Whether the first four bytes are a local header's or, for an archive without members, an end record's."""
+    return source.head(4) in (b"PK\3\4", END_SIGNATURE)
+
+
+def trailing_zip(source: Source) -> bool:
+    """Whether an end record in the tail of a file that does not begin as a ZIP points to a directory in the file.
+
+    Many readers accept bytes in front of an archive, so such a file is two files at once.
+    """
+    if looks_like_zip(source) or source.size < END.size:
+        return False
+    start = max(0, source.size - TAIL)
+    tail = bytes(source.view(start, source.size - start))
+    at = tail.rfind(END_SIGNATURE)
+    while at >= 0:
+        if at + END.size <= len(tail) and _plausible(source, tail, at, start + at):
+            return True
+        at = tail.rfind(END_SIGNATURE, 0, at + 3)
+    return False
+
+
+def _plausible(source: Source, tail: bytes, at: int, position: int) -> bool:
+    """Whether an end record could be one: zip64 before it, or a directory where it says or right before it."""
+    _, _, _, _, _, size, offset, comment = END.unpack_from(tail, at)
+    if at + END.size + comment > len(tail):
+        return False
+    if at >= _LOCATOR and tail[at - _LOCATOR : at - _LOCATOR + 4] == b"PK\6\7":
+        return True
+    return any(
+        place >= 0 and place + 46 <= position and source.read(place, 4) == b"PK\1\2" for place in (offset, position - size) if size
+    )
+
+
+def may_be_safetensors(source: Source) -> bool:
+    """A "{" behind a length and perhaps blanks."""
+    return b"{" in source.head(8 + 64)[8:]
+
+
+def may_be_gguf(source: Source) -> bool:
+    """GGUF's magic."""
+    return source.head(4) == b"GGUF"
+
+
+def may_be_npy(source: Source) -> bool:
+    """numpy's magic."""
+    return source.head(6) == b"\x93NUMPY"
+
+
+def may_be_tar(source: Source) -> bool:
+    """A number where a tar header has its checksum."""
+    field = source.head(512)[148:156]
+    if len(field) != 8:
+        return False
+    if field[0] in (0x80, 0xFF):
+        return True
+    try:
+        return int(field.partition(b"\0")[0].decode("ascii").strip() or "0", 8) > 0
+    except ValueError:
+        return False
+
+
+def may_be_compressed(source: Source) -> bool:
+    """The first bytes of a compressed stream."""
+    return source.head(8).startswith(_COMPRESSED)
+
+
+def may_be_json(source: Source) -> bool:
+    """The beginning of an object, perhaps behind blanks."""
+    head = source.head(512)
+    return not head.strip(b" \t\r\n") or head.lstrip(b" \t\r\n")[:1] == b"{"
+
+
+def may_be_torch_legacy(source: Source) -> bool:
+    """Room for the magic number as an integer of ten bytes."""
+    return source.size >= 12
