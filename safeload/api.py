@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from safeload.context import Context, Target
-from safeload.errors import MalformedError, SafeloadError
+from safeload.errors import MalformedError, ProgramError, SafeloadError
 from safeload.findings import Report
 from safeload.formats import Contents
 from safeload.lean_dataclass import replace
@@ -201,6 +201,8 @@ def _load(
         refuse_unreadable(source, contents, report)
         if contents is None:
             raise MalformedError("no reader claims the file", where=source.name)
+        if contents.format == "torchscript" and arguments.weights_only:
+            raise _program(source)
         # Without a lock nothing but the report decides, so a refusal comes before the tensors' bytes are read.
         if not gate.needs_digest:
             gate.match()
@@ -250,6 +252,13 @@ def _load_index(
         contents, source, context, arguments, granted=granted, part=part,
         load_one=lambda path: load_with(path, context, arguments, granted=granted, part=True),
     )  # fmt: skip
+
+
+def _program(source: Source) -> ProgramError:
+    hint = "safeload.state_dict(f) gives its weights, safeload.load(f) without weights_only its objects as data; neither runs its code"
+    return ProgramError(
+        "Cannot use ``weights_only=True`` with TorchScript archives passed to ``torch.load``", where=source.name, hint=hint
+    ).under("SL216")
 
 
 def _described(contents: Contents, source: Source) -> Any:

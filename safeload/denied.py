@@ -87,6 +87,7 @@ _EVERYTHING: Final = {
 _EXEMPT: Final = frozenset(
     """
     types.SimpleNamespace http.HTTPStatus signal.Signals io.BytesIO io.StringIO logging.Logger logging.getLogger
+    torch.testing._internal.two_tensor.TwoTensor
     joblib.numpy_pickle.NumpyArrayWrapper
     builtins.bool builtins.bytearray builtins.bytes builtins.complex builtins.dict builtins.float builtins.frozenset builtins.int
     builtins.list builtins.range builtins.set builtins.slice builtins.str builtins.tuple

@@ -3,6 +3,7 @@
 ```
 SafeloadError                        the root: .message .where .hint
 ├── RefusedError                     also pickle.UnpicklingError: understood, and not allowed here
+│   ├── ProgramError                 also RuntimeError: TorchScript, and weights_only=True was asked for in words
 │   ├── PinError                     the bytes are not the bytes of the pin: .expected .found
 │   └── SignatureError               a required signature is missing or does not verify
 ├── MalformedError                   also pickle.UnpicklingError and RuntimeError: not what it says it is
@@ -101,6 +102,10 @@ class RefusedError(SafeloadError, UnpicklingError):
         self.findings = tuple(findings)
         self.globals = tuple(globals)
         super().__init__(message, where=where, hint=hint)
+
+
+class ProgramError(RefusedError, RuntimeError):
+    """The file is a program with weights in it, and `weights_only=True` was asked for in words; torch raises RuntimeError."""
 
 
 class PinError(RefusedError):

@@ -75,8 +75,9 @@ def _torchs_words(refused: tuple[str, ...]) -> list[str]:
     name = escape(refused[0])
     module, short = name.rpartition(".")[0], name.removeprefix("builtins.")
     if module in _BLOCKED:
-        return [_way("in torch's words", f"unsupported GLOBAL {name} whose module {module} is blocked")]
-    words = f"Unsupported global: GLOBAL {short} was not an allowed global by default"
+        words = f"Trying to load unsupported GLOBAL {name} whose module {module} is blocked"
+        return [_way("in torch's words", f"Weights only load failed. {words}")]
+    words = f"Weights only load failed. Unsupported global: GLOBAL {short} was not an allowed global by default"
     if denied_reason(refused[0]) is None:
         words += f"; use `torch.serialization.add_safe_globals([{short}])` or the policy to allowlist it"
     return [_way("in torch's words", words)]

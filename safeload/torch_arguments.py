@@ -7,7 +7,7 @@ import sys
 from collections.abc import Mapping
 from typing import Any, Final
 
-from safeload.errors import ArgumentError, UsageError
+from safeload.errors import ArgumentError, UsageError, warn
 from safeload.findings import escape
 from safeload.lean_dataclass import dataclass
 from safeload.source import Limits, Reading
@@ -33,12 +33,14 @@ class Arguments:
         map_location: As given.
         mmap: True, False, or None when torch's configured default counts.
         unknown: "refuse", "inert", or None when policy decides.
+        weights_only: Whether it was asked for in words: then an archive that is a program is refused, as in torch.
         encoding: For Python 2 strings.
     """
 
     map_location: Any
     mmap: bool | None
     unknown: str | None
+    weights_only: bool = False
     encoding: str
 
     @classmethod
@@ -52,7 +54,7 @@ class Arguments:
             ArgumentError: an argument that does not exist, or of a type that has no meaning.
             UsageError: the two environment variables contradict each other, or a value is not one of its words.
         """
-        _environment()
+        _environment(silent=weights_only is not None or pickle_module is not None or unknown == "inert")
         if pickle_module is not None:
             message = "Can not safely load weights when explicit pickle_module is specified" if weights_only else (
                 "pickle_module has no meaning here"
@@ -60,19 +62,30 @@ class Arguments:
             raise PickleModuleError(message, hint=_PICKLE_HINT)
         if unknown not in (None, "refuse", "inert"):
             raise UsageError(f"unknown is {escape(repr(unknown), 80)}", hint="it may be 'refuse' or 'inert'")
-        return cls(map_location=map_location, mmap=None if mmap is None else bool(mmap), unknown=unknown, encoding=_encoding(rest))
+        return cls(
+            map_location=map_location, mmap=None if mmap is None else bool(mmap), unknown=unknown,
+            weights_only=bool(weights_only) and unknown != "inert", encoding=_encoding(rest),
+        )  # fmt: skip
 
     def reading(self) -> Reading:
         """How the file is to be read."""
         return Reading(limits=Limits(), encoding=self.encoding, byteorder=_byteorder())
 
 
-def _environment() -> None:
-    """torch's two variables contradict each other; either alone changes nothing, because no code runs in any mode."""
+def _environment(*, silent: bool) -> None:
+    """torch's two variables contradict each other; either alone changes nothing, because no code runs in any mode.
+
+    Where torch would say that it gives in to one of them, a warning says that nothing does so here, unless `silent`.
+    """
     names = ("TORCH_FORCE_WEIGHTS_ONLY_LOAD", "TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD")
     if all(os.environ.get(name, "").lower() in _TRUE for name in names):
         raise PickleModuleError(
             "Only one of `TORCH_FORCE_WEIGHTS_ONLY_LOAD` or `TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD` should be set, but both were set."
+        )
+    if not silent and os.environ.get(names[1], "").lower() in _TRUE:
+        warn(
+            f"{names[1]} is set, which changes nothing here: no code of a file runs in any mode,"
+            " and classes are made when policy grants them"
         )
 
 

@@ -110,6 +110,7 @@ _INTERESTING = [
     EMPTY_TUPLE, GLOBAL("os", "system"), GLOBAL("collections", "OrderedDict"), GLOBAL("builtins", "set"), GLOBAL("__builtin__", "eval"),
     GLOBAL("torch", "FloatStorage"), GLOBAL("_codecs", "encode"), GLOBAL("builtins", "bytearray"), GLOBAL("a.b", "C"),
     GLOBAL("collections", "defaultdict"), GLOBAL("collections", "deque"), GLOBAL("uuid", "UUID"), GLOBAL("builtins", "list"),
+    GLOBAL("builtins", "getattr"), call("builtins", "getattr", GLOBAL("a.b", "C"), TEXT("D")),
     LINE("INT", b"12"), LINE("INT", b"01"), LINE("INT", b"0x10"), LINE("INT", b"1_0"), LINE("LONG", b"7L"),
     LINE("LONG", b"99999999999999999999L"),
     LINE("FLOAT", b"1.25"), LINE("FLOAT", b"nan"), LINE("FLOAT", b"1_0"), LINE("STRING", b"'a\\x41\\n'"), LINE("STRING", b'"q"'),

@@ -7,9 +7,10 @@ and the hard denylist is asked again here, for the name in the file and for the 
 
 from __future__ import annotations
 
+import enum
 import importlib
 import sys
-from types import BuiltinFunctionType, FunctionType, MethodType, ModuleType
+from types import BuiltinFunctionType, ClassMethodDescriptorType, FunctionType, MethodType, ModuleType
 from typing import Any, Final
 
 from safeload.errors import RefusedError, SafeloadError, UnsupportedError
@@ -18,7 +19,8 @@ from safeload.denied import denied_reason
 
 __all__ = ["Grants", "resolve", "safe_global_names"]
 
-_SHARED: Final = (type, ModuleType, FunctionType, BuiltinFunctionType, MethodType)
+_SHARED: Final = (type, ModuleType, FunctionType, BuiltinFunctionType, MethodType, enum.Enum)
+_CLASS_METHODS: Final = (classmethod, staticmethod, ClassMethodDescriptorType)
 
 
 def _registered() -> dict[str, Any]:
@@ -29,9 +31,14 @@ def _registered() -> dict[str, Any]:
     for entry in getter() if getter is not None else ():
         named = isinstance(entry, tuple) and len(entry) == 2 and isinstance(entry[1], str)
         value = entry[0] if named else entry
-        name = entry[1] if named else f"{getattr(value, '__module__', None)}.{getattr(value, '__qualname__', None)}"
-        found[name] = value
+        found[entry[1] if named else _full_name(value)] = value
     return found
+
+
+def _full_name(value: Any) -> str:
+    """The name that pickle would write; a method of a class that is written in C has its module only there."""
+    module = getattr(value, "__module__", None) or getattr(getattr(value, "__self__", None), "__module__", None) or "builtins"
+    return f"{module}.{getattr(value, '__qualname__', None)}"
 
 
 def safe_global_names() -> frozenset[str]:
@@ -57,7 +64,7 @@ def resolve(module: str, attribute: str) -> Any:
         found = _import(module, attribute, name)
     if not isinstance(found, _SHARED) or isinstance(found, ModuleType):
         raise RefusedError(f"{escape(name)} is a {type(found).__name__}, not a class or function", globals=(name,)).under("SL103")
-    real = f"{getattr(found, '__module__', '') or 'builtins'}.{getattr(found, '__qualname__', '')}"
+    real = _full_name(type(found) if isinstance(found, enum.Enum) else found)
     if "<locals>" not in real:
         _refuse_denied(real, name)
     return found
@@ -80,13 +87,23 @@ def _import(module: str, attribute: str, name: str) -> Any:
         ) from error
     steps = attribute.split(".")
     for index, step in enumerate(steps):
-        inner = found.__dict__.get(step) if index and isinstance(found, type) else getattr(found, step, None) if not index else None
+        inner = _inside(found, step) if index else getattr(found, step, None)
         if inner is None:
             raise UnsupportedError(f"{escape(name)} is granted, and this version of {escape(module)} has no {escape(step)}")
         if index < len(steps) - 1 and not isinstance(inner, type):
             raise RefusedError(f"{escape(name)} does not lead through classes", globals=(name,)).under("SL103")
         found = inner
     return found
+
+
+def _inside(owner: Any, step: str) -> Any:
+    """What a class itself holds under a name: a class, a member of an enumeration, or a method of classes, bound to it."""
+    if not isinstance(owner, type):
+        return None
+    if issubclass(owner, enum.Enum) and step in owner.__members__:
+        return owner.__members__[step]
+    found = owner.__dict__.get(step)
+    return found.__get__(None, owner) if isinstance(found, _CLASS_METHODS) else found
 
 
 class Grants:

@@ -112,6 +112,7 @@ class _Names:
         self.protocol = 2
         self.pids: list[tuple[int, int]] = []
         self.checked = False
+        self.fetches_only = False
         self.encoding = "utf-8"
         self.globals = names
         self.events: list[tuple[str, int, int, int, int]] = []

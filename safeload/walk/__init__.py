@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import os
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from safeload.errors import UsageError
 from safeload.findings import Finding, Level, escape
@@ -18,7 +18,7 @@ from safeload.walk.signatures import BUILD_STATE, MODELLED, Modelled
 if TYPE_CHECKING:
     from types import ModuleType
 
-__all__ = ["MACHINE", "Resolve", "Skip", "Walk", "Walker", "default_resolve", "machine", "python3_name", "walk"]
+__all__ = ["FETCHER", "MACHINE", "Resolve", "Skip", "Walk", "Walker", "default_resolve", "machine", "python3_name", "walk"]
 
 Resolve = Callable[[str, str], Modelled | None]
 """Takes module and attribute of a global; returns what is modelled of it, or None."""
@@ -39,6 +39,7 @@ class Walker(Protocol):
     pids: list[tuple[int, int]]
     root: int
     checked: bool
+    fetches_only: bool
     encoding: str
     globals: list[tuple[str | None, str, int, Modelled | None, str]]
     events: list[tuple[str, int, int, int, int]]
@@ -73,6 +74,9 @@ def _choose() -> ModuleType:
 
     return _machine
 
+
+FETCHER: Final = ("builtins", "getattr")
+"""How pickle writes nested classes and methods below protocol 4. While it does nothing else, what it fetches counts, and not itself."""
 
 machine: ModuleType = _choose()
 MACHINE: str = "compiled" if machine.__name__.endswith("_c") else "pure"
@@ -165,7 +169,8 @@ def walk(
         if module is None:
             return attribute, kinds.UNKNOWN, None
         modelled = resolve(module, attribute)
-        return f"{module}.{attribute}", modelled.kind if modelled else kinds.UNKNOWN, modelled
+        unknown = kinds.FETCHER if (module, attribute) == FETCHER else kinds.UNKNOWN
+        return f"{module}.{attribute}", modelled.kind if modelled else unknown, modelled
 
     walker = machine.Walker(view, start, classify, python3_name, encoding, limits or Limits(), persistent)
     walker.skip = skip
@@ -181,7 +186,11 @@ def walk(
         error_offset=at,
         truncated=truncated,
         globals=tuple(entry[4] for entry in walker.globals if entry[0] is not None),
-        unmodelled=tuple(entry[4] for entry in walker.globals if entry[3] is None and entry[0] is not None),
+        unmodelled=tuple(
+            entry[4]
+            for entry in walker.globals
+            if entry[3] is None and entry[0] is not None and not (walker.fetches_only and entry[:2] == FETCHER)
+        ),
     )
     from safeload.walk.explain import findings_of
 

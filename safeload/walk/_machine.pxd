@@ -29,7 +29,7 @@ cdef class Walker:
     cdef public object raw, resolve, mapping, encoding, skip
     cdef public long long start, size, max_opcodes, max_memo, max_calls, max_expansion
     cdef public long long persistent
-    cdef public bint checked
+    cdef public bint checked, fetches_only
     cdef long long[::1] stack, marks, memo, arena, items
     cdef public long long sp, mp, memo_len, records, kept, odd_keys
     cdef public dict sparse, by_name, events_of, noted, gaps, type_states
@@ -70,6 +70,10 @@ cdef class Walker:
     cdef long long reduce(self, long long callee, long long args, long long offset) except? -7
     @cython.locals(kind=cython.longlong, start=cython.longlong, count=cython.longlong, result=cython.longlong, key=cython.longlong)
     cdef long long call(self, object name, long long callee, long long args, long long offset) except? -7
+    @cython.locals(start=cython.longlong, count=cython.longlong)
+    cdef long long fetch(self, object name, long long callee, long long args, long long offset) except? -7
+    @cython.locals(i=cython.longlong)
+    cdef look_for_fetchers(self, long long first, long long count)
     @cython.locals(i=cython.longlong, accepted=cython.longlong, index=cython.longlong)
     cdef bint fits(self, object signature, long long start, long long count) except -1
     @cython.locals(kind=cython.longlong)

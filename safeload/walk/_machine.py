@@ -307,6 +307,7 @@ class Walker:
         self.gaps = {}  # offset of raw bytes between two opcodes: the offset behind them
         self.calls_known = {}  # global and kinds of arguments of a call that fitted: the kind of its result, see `call`
         self.storage_word = 0  # the slot of the text "storage" that a persistent id began with
+        self.fetches_only = True  # whether getattr, where it is named, does nothing but fetch nested names
         self.type_states = {}  # record of a dtype's arguments: the slot of its state, or -1 when it was given twice
 
     # ---- evidence
@@ -322,6 +323,8 @@ class Walker:
 
     def event(self, name, callee, args, offset):
         """Keep a call on something that is not modelled; at most 20 per global. Returns the slot of its result."""
+        if args & 63 == 41:
+            self.fetches_only = False
         root = callee >> 6
         if callee & 63 == 16:
             root = self.events[root][4] if root >= 0 and root < len(self.events) else -1
@@ -434,6 +437,8 @@ class Walker:
             return self.arena[(slot >> 6) * RECORD + 3] if slot >> 6 else 1
         if (kind >= 10 and kind <= 13) or (kind >= 18 and kind <= 21):
             return self.arena[(slot >> 6) * RECORD + 3] + 1 if slot >> 6 else 1
+        if kind == 41:
+            self.fetches_only = False  # it becomes a part of the data
         return 1
 
     def make_tuple(self, first, count, p):
@@ -640,10 +645,26 @@ class Walker:
                         return result
             self.note("SL104", f"{name} of {modelled.name} with {self.shape(args)}", offset)
             return self.event(name, callee, args, offset)
+        if kind == 41:
+            return self.fetch(name, callee, args, offset)
         if kind != 15 and kind != 16:
             self.note("SL110", f"{name} on a value that is no global", offset)
             return self.event(name, 15 | (self.anonymous(offset) << 6), args, offset)
         return self.event(name, callee, args, offset)
+
+    def fetch(self, name, callee, args, offset):
+        """A call of getattr: a nested class or a method, as pickle writes it below protocol 4, is the global of the dotted name.
+
+        Anything else that it could be asked for is what it looks like: a step from an object to what lies behind it.
+        """
+        start, count = self.arguments(args) if args & 63 == 9 else (0, 0)
+        if name == "REDUCE" and count == 2 and self.items[start] & 63 == 15 and self.items[start + 1] & 63 == 6:
+            module, attribute = self.globals[self.items[start] >> 6][:2]
+            step = text_of(self.data, self.raw, self.items[start + 1] >> 6, self.encoding) if self.items[start + 1] >> 6 else ""
+            if module is not None and len(step) + len(attribute) < MAX_NAME and step.isidentifier() and not step.startswith("__"):
+                return self.named(module, f"{attribute}.{step}", offset)
+        self.fetches_only = False
+        return self.event(name, 15 | (callee & ~63), args, offset)
 
     def anonymous(self, offset):
         """A stand-in for a callee that is no global at all."""
@@ -705,6 +726,8 @@ class Walker:
     def build(self, target, state, offset, table):
         """BUILD: which state a value of this kind takes."""
         kind = target & 63
+        if state & 63 == 41:
+            self.fetches_only = False
         if kind == 15 or kind == 16:
             self.event("BUILD", target, state, offset)
             return target
@@ -751,11 +774,18 @@ class Walker:
                 self.hashed(self.stack[first + i], offset)
         elif kind == 15 or kind == 16:
             self.event(name, target, 0, offset)
+            self.look_for_fetchers(first, count)
             return
         else:
             self.note("SL105", f"{name} on a {NAMES[kind]}", offset)
             return
         self.fill(target, first, count, False, offset)
+
+    def look_for_fetchers(self, first, count):
+        """Values go into an object whose class is not modelled: getattr among them is more than a way to fetch."""
+        for i in range(count):
+            if self.stack[first + i] & 63 == 41:
+                self.fetches_only = False
 
     def set_items(self, target, first, count, name, offset):
         """SETITEM(S): into exactly a dict, OrderedDict, Counter or defaultdict."""
@@ -768,6 +798,7 @@ class Walker:
                 self.hashed(slot, offset)
         if kind == 15 or kind == 16:
             self.event(name, target, 0, offset)
+            self.look_for_fetchers(first, count)
             return
         if kind != 11 and not (kind >= 18 and kind <= 20):
             self.note("SL105", f"{name} on a {NAMES[kind]}", offset)
@@ -1066,6 +1097,7 @@ class Walker:
                     if sp != 1 or self.mp:
                         self.note("SL121", "values or marks are left on the stack at STOP", at)
                     self.root = stack[sp - 1]
+                    self.weight(self.root)
                     self.end = p
                     break
                 elif op == 0x49 or op == 0x4C or op == 0x46 or op == 0x53 or op == 0x56 or op == 0x67 or op == 0x70:

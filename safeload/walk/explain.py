@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Final
 
 from safeload.findings import Finding, Level, escape
 from safeload.rules import RULES
+from safeload.walk import FETCHER
 from safeload.walk import kinds as k
 
 if TYPE_CHECKING:
@@ -19,7 +20,7 @@ _WIDTH: Final = 6
 _DEPTH: Final = 5
 _LONGEST: Final = 400
 _PLAIN: Final = frozenset({k.BOOL, k.INT, k.FLOAT, k.STR, k.BYTES, k.BYTEARRAY, k.TUPLE, k.LIST, k.DICT, k.SET, k.FROZENSET})
-_FETCHERS: Final = frozenset({("builtins", "getattr"), ("__builtin__", "getattr")})
+_FETCHERS: Final = frozenset({FETCHER, ("__builtin__", "getattr")})
 
 
 def findings_of(walker: Walker) -> list[Finding]:
@@ -42,8 +43,11 @@ def _globals(walker: Walker) -> list[Finding]:
     for index, (module, attribute, offset, modelled, name) in enumerate(walker.globals):
         if modelled is not None or module is None:  # a stand-in of the machine's has a note of its own
             continue
+        fetcher = (module, attribute) in _FETCHERS
+        if fetcher and walker.fetches_only:
+            continue
         knowledge = know(module, attribute)
-        if (module, attribute) in _FETCHERS:
+        if fetcher:
             knowledge = _fetched(walker, [event for event in calls.get(index, []) if event[1] == index << 6 | k.UNKNOWN]) or knowledge
         mine = [event for event in calls.get(index, []) if event[0] not in ("APPEND", "APPENDS", "ADDITEMS", "SETITEM", "SETITEMS")]
         shown = escape(name)
@@ -67,7 +71,7 @@ def _fetched(walker: Walker, events: list[tuple[str, int, int, int, int]]) -> Kn
     if not events:
         return None
     for name, _, args, _, _ in events:
-        slots, total = walker.children(args)
+        slots, total = walker.children(args) if args & 63 == k.TUPLE else ([], 0)
         if name != "REDUCE" or total != 2 or slots[1] & 63 != k.STR or not slots[1] >> 6:
             return None
         module, attribute = _class_of(walker, slots[0])
@@ -84,7 +88,7 @@ def _class_of(walker: Walker, slot: int) -> tuple[str | None, str]:
     kind = slot & 63
     if kind in _PLAIN:
         return "builtins", k.NAMES[kind]
-    index = walker.events[slot >> 6][4] if kind == k.RESULT else slot >> 6 if kind in (k.UNKNOWN, k.GLOBAL, k.TYPE) else -1
+    index = walker.events[slot >> 6][4] if kind == k.RESULT else slot >> 6 if kind in (k.UNKNOWN, k.GLOBAL, k.TYPE, k.FETCHER) else -1
     return walker.globals[index][:2] if index >= 0 else (None, "")
 
 
@@ -118,7 +122,7 @@ def call_text(walker: Walker, event: tuple[str, int, int, int, int], depth: int 
 def _slot_text(walker: Walker, slot: int, depth: int) -> str:
     """One value, bounded in depth, width and length."""
     kind = slot & 63
-    if kind in (k.UNKNOWN, k.GLOBAL, k.TYPE, k.STORAGE_TYPE, k.DTYPE, k.QSCHEME) and (slot >> 6 or kind == k.UNKNOWN):
+    if kind in (k.UNKNOWN, k.FETCHER, k.GLOBAL, k.TYPE, k.STORAGE_TYPE, k.DTYPE, k.QSCHEME) and (slot >> 6 or kind == k.UNKNOWN):
         return escape(walker.globals[slot >> 6][4], _TEXT)
     if kind == k.RESULT:
         return call_text(walker, walker.events[slot >> 6], depth)

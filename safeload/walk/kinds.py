@@ -49,6 +49,7 @@ ARRAY_WRAPPER: Final = 37  # joblib's description of an array whose bytes follow
 SCRIPT: Final = 38  # a TorchScript class, which lives in the archive: described, never made
 SCRIPT_OBJECT: Final = 39
 ARRAY_CLASS: Final = 40  # the class of such a description
+FETCHER: Final = 41  # builtins.getattr, by which pickle writes nested classes; see `Walker.fetch`
 
 NAMES: Final[dict[int, str]] = {
     value: name.lower() for name, value in dict(globals()).items() if name.isupper() and isinstance(value, int)

@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final, NoReturn
 from safeload.errors import MalformedError, RefusedError, SafeloadError
 from safeload.findings import escape
 from safeload.program import Call, Global, Inert, StorageSpec, TensorSpec
+from safeload.walk import FETCHER, machine, values
 from safeload.walk import kinds as k
-from safeload.walk import machine, values
 from safeload.walk.array_model import ArrayAnswers
 from safeload.walk.signatures import BUILD_STATE, TENSOR_DTYPES, Modelled, Signature
 from safeload.walk.strided import check_strided
@@ -73,6 +73,9 @@ class Model(ArrayAnswers):
         self._persistent = persistent
         self._known: dict[int, Modelled] = {}
         self.values = [self._value(entry[3], entry[4]) for entry in walk.walker.globals]
+        at = walk.walker.by_name.get(FETCHER)
+        self._names: dict[int, list[tuple[str | None, str]]] = {}  # of globals, once getattr is called
+        self._fetcher = self.values[at >> 6] if at is not None else None
 
     # ---- globals
 
@@ -129,7 +132,23 @@ class Model(ArrayAnswers):
                     self.malformed(f"{modelled.name}: {escape(str(error))}", at)
         if id(callee) in self._granted:
             return self.call_granted(op, callee, args, kwargs, at)
+        if callee is self._fetcher and op == "REDUCE" and type(args) is tuple and len(args) == 2 and type(args[1]) is str:
+            fetched = self._fetch(*args)
+            if fetched is not None:
+                return fetched
         return self._inert_call(op, callee, modelled, args, kwargs, at)
+
+    def _fetch(self, owner: Any, step: str) -> Any:
+        """The value of a nested class or method, which the walk took for a global of a dotted name; None where it did not."""
+        walker = self.walk.walker
+        if not self._names:
+            for value, entry in zip(self.values, walker.globals, strict=True):
+                self._names.setdefault(id(value), []).append(entry[:2])
+        for module, attribute in self._names.get(id(owner), ()):
+            at = walker.by_name.get((module, f"{attribute}.{step}"))
+            if at is not None:
+                return self.values[at >> 6]
+        return None
 
     def _inert_call(self, op: str, callee: Any, modelled: Modelled | None, args: Any, kwargs: Any, at: int) -> Inert:
         if self.unknown != "inert":

@@ -125,7 +125,7 @@ def _collections() -> None:
 
 def _standard_library() -> None:
     when = _m(k.BYTES, k.STR)
-    zone = _m(k.OBJECT, k.NONE)
+    zone = _m(k.OBJECT, k.NONE) | _OTHER
     _add("datetime.datetime", reduce=(_sig(when, zone, required=1),), newobj=(_sig(when, zone, required=1),))
     _add("datetime.date", reduce=(_sig(when),), newobj=(_sig(when),))
     _add("datetime.time", reduce=(_sig(when, zone, required=1),), newobj=(_sig(when, zone, required=1),))

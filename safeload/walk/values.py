@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from safeload.errors import LimitError, MalformedError
 from safeload.findings import escape
+from safeload.program import Inert
 from safeload.walk.strided import check_sizes
 from safeload.walk.tensor_names import TENSOR_NAMES
 
@@ -148,14 +149,19 @@ def _bytes_of(args: tuple[Any, ...]) -> bytes:
 
 
 def _moment(name: str, length: int) -> Callable[[tuple[Any, ...]], Any]:
-    """datetime, date and time: from their packed bytes (Python 2 wrote them as text)."""
+    """datetime, date and time: from their packed bytes (Python 2 wrote them as text).
+
+    A time zone is `datetime.timezone`, or of a class that policy allows; one that is inert makes the whole inert.
+    """
 
     def make(args: tuple[Any, ...]) -> Any:
         import datetime as dt
 
         packed = args[0].encode("latin-1") if isinstance(args[0], str) else args[0]
-        if len(packed) != length or (len(args) == 2 and not isinstance(args[1], (dt.timezone, type(None)))):
+        if len(packed) != length or (len(args) == 2 and not isinstance(args[1], (dt.tzinfo, Inert, type(None)))):
             raise MalformedError(f"a {name} of {len(packed)} bytes").under("SL303")
+        if len(args) == 2 and isinstance(args[1], Inert):
+            return Inert(f"datetime.{name}", args=args, via="REDUCE")
         return getattr(dt, name)(packed, *args[1:])
 
     return make
