@@ -14,6 +14,7 @@ import importlib
 import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import PurePosixPath
 from typing import Final, TypeVar, cast
 
@@ -95,8 +96,9 @@ def hasher_of(algorithm: str) -> Callable[[], Hasher]:
         raise MissingExtraError(text, hint="install it: pip install 'safeload[blake3]'") from error
 
 
+@lru_cache(maxsize=4)
 def signed_list(statement: Statement) -> SignedList:
-    """Read the list out of a statement whose signature was verified.
+    """Read the list out of a statement whose signature was verified; once for each statement, whose files come one by one.
 
     Raises:
         SignatureError: it is no list of a model's files, or one that could be understood in two ways.

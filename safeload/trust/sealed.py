@@ -1,8 +1,14 @@
-"""Bundles, whoever signed them: a keyless identity, a key, or a certificate of a pinned authority."""
+"""Bundles, whoever signed them: a keyless identity, a key, or a certificate of a pinned authority.
+
+A statement about many files (a model signature over shards) is verified once in a process, and not once for each file: what
+is remembered hangs on every byte of the bundle and of the pinned material, and ends when a certificate does.
+"""
 
 from __future__ import annotations
 
 import importlib
+import time
+from functools import lru_cache
 from typing import Final, Protocol, cast
 
 from safeload.errors import SignatureError
@@ -43,5 +49,14 @@ def signed_digest(data: bytes, artifact: Artifact, anchor: Anchor) -> Verified:
 
 def signed_statement(data: bytes, anchor: Anchor) -> tuple[Statement, Verified]:
     """Return a statement whose signature was verified, and who signed it."""
+    statement, who = _opened(data, anchor)
+    if who.until is not None and time.time() >= who.until:
+        _opened.cache_clear()
+        statement, who = _opened(data, anchor)
+    return statement, who
+
+
+@lru_cache(maxsize=16)
+def _opened(data: bytes, anchor: Anchor) -> tuple[Statement, Verified]:
     payload_type, payload, who = _signer(anchor).open_envelope(parse_bundle(data), anchor)
     return parse_statement(payload_type, payload), who

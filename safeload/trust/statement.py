@@ -19,7 +19,8 @@ _MOST_SUBJECTS: Final = 200_000
 _HEX: Final = re.compile(r"[0-9a-f]{64}", re.ASCII)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+# Compared by identity: what was read out of one is kept for it.
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Statement:
     """A signed statement.
 
