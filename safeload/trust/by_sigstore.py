@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from sigstore.models import Bundle as SigstoreBundle
     from sigstore.verify import Verifier
 
-__all__ = ["check_digest", "open_envelope"]
+__all__ = ["check_digest", "check_root", "open_envelope"]
 
 # Fulcio's extensions, docs/oid-info.md of sigstore/fulcio.
 _ISSUER_V1: Final = "1.3.6.1.4.1.57264.1.1"
@@ -94,6 +94,15 @@ def _prepared(bundle: Bundle, anchor: Anchor) -> tuple[Verifier, SigstoreBundle]
     verifier = _verifier(anchor.trusted_root)
     with guarded("format", "the bundle is not valid"):
         return verifier, SigstoreBundle.from_json(bundle.raw)
+
+
+def check_root(data: bytes) -> None:
+    """Return when the bytes are a trusted root that verification can use.
+
+    Raises:
+        SignatureError: they are not.
+    """
+    _verifier(data)
 
 
 @lru_cache(maxsize=8)

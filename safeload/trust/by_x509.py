@@ -18,7 +18,7 @@ from safeload.trust.scheme import Anchor, Verified, guarded, mismatch
 if TYPE_CHECKING:
     from cryptography import x509
 
-__all__ = ["CODE_SIGNING", "check_digest", "open_envelope", "trusted_leaf"]
+__all__ = ["CODE_SIGNING", "check_authority", "check_digest", "open_envelope", "trusted_leaf"]
 
 CODE_SIGNING: Final = "1.3.6.1.5.5.7.3.3"
 _HASHES: Final = frozenset({"sha256", "sha384", "sha512"})
@@ -88,6 +88,18 @@ def trusted_leaf(chain: tuple[bytes, ...], anchor: Anchor, now: dt.datetime | No
         return leaf, Verified(identity=escape(subject), issuer=escape(root.subject.rfc4514_string()), until=until)
 
 
+def check_authority(data: bytes, now: dt.datetime | None = None) -> None:
+    """Return when the bytes are a certificate that can be pinned as a root: an authority, valid now, strong enough.
+
+    Raises:
+        SignatureError: they are not.
+    """
+    with guarded("certificate", "the root certificate cannot be read"):
+        root = _root(data)
+        _check_valid(root, now or dt.datetime.now(tz=dt.UTC))
+        _check_may_issue(root, below=0)
+
+
 def _root(data: bytes) -> x509.Certificate:
     from cryptography import x509
 
@@ -129,13 +141,17 @@ def _check_valid(certificate: x509.Certificate, now: dt.datetime) -> None:
 
 def _check_issuer(subject: x509.Certificate, issuer: x509.Certificate, *, below: int) -> None:
     """`issuer` is an authority, may have `below` authorities under it, and signed `subject`."""
-    from cryptography import x509
-
     try:
         subject.verify_directly_issued_by(issuer)
     except Exception as error:
         text = f"{_name(subject)} was not issued by {_name(issuer)}: the chain does not lead to the pinned root"
         raise SignatureError(text, check="chain") from error
+    _check_may_issue(issuer, below=below)
+
+
+def _check_may_issue(issuer: x509.Certificate, *, below: int) -> None:
+    from cryptography import x509
+
     try:
         basic = issuer.extensions.get_extension_for_class(x509.BasicConstraints).value
         usage = issuer.extensions.get_extension_for_class(x509.KeyUsage).value

@@ -6,16 +6,18 @@ import hashlib
 import os
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
-from safeload.errors import SafeloadError, SignatureError, UsageError
+from safeload.errors import SignatureError, UsageError
 from safeload.findings import escape
 from safeload.lockfile import Lockfile, Signer, TrustRoot, find, lock_relative, update
 from safeload.signatures.material import read_small
 from safeload.signatures.searching import DEFAULT_ROOT, default_root
 from safeload.trust.by_key import load_key
+from safeload.trust.by_sigstore import check_root
+from safeload.trust.by_x509 import check_authority
 from safeload.trust.openpgp import certificate_of
 from safeload.trust.scheme import Anchor
+from safeload.trusting.fetching import fetch_root
 
 __all__ = ["add_signer", "update_root"]
 
@@ -72,10 +74,12 @@ def add_signer(
         signer = Signer(name=name, kind="openpgp", fingerprint=_fingerprint(data), certificate=path, certificate_sha256=_sha256(data))
     elif x509 is not None:
         path, data = _material(x509, where, "the root certificate")
+        check_authority(data)
         signer = Signer(name=name, kind="x509", certificate=path, certificate_sha256=_sha256(data), subject=subject, eku=eku)
     else:
         if trust_root is not None:
             path, data = _material(trust_root, where, "the trusted root")
+            check_root(data)
             root = TrustRoot(name=name, kind="sigstore", path=path, sha256=_sha256(data))
         signer = Signer(name=name, kind="sigstore", trust_root=name if root else DEFAULT_ROOT, issuer=issuer, identity=identity)
 
@@ -132,7 +136,7 @@ def update_root(
         lock: The lockfile.
         output: Where to keep it; `keys/NAME.trusted_root.json` beside the lockfile by default.
         url: The TUF repository of a private instance; goes with `bootstrap`, its root.json.
-        bootstrap: As above; the public instance's is part of sigstore.
+        bootstrap: As above; the public instance's is part of safeload.
 
     Returns:
         What was pinned before, if anything, and what is now.
@@ -143,7 +147,7 @@ def update_root(
     where = _where(lock)
     place = Path(output) if output is not None else where.parent / "keys" / f"{name}.trusted_root.json"
     relative = lock_relative(where, place)
-    data = _fetched(url, bootstrap)
+    data = fetch_root(url, bootstrap)
     place.parent.mkdir(parents=True, exist_ok=True)
     spare = place.with_name(place.name + ".new")
     spare.write_bytes(data)
@@ -158,18 +162,3 @@ def update_root(
 
     update(where, change)
     return before, made
-
-
-def _fetched(url: str | None, bootstrap: str | os.PathLike[str] | None) -> bytes:
-    from sigstore.models import ClientTrustConfig
-
-    try:
-        if url is None:
-            config: Any = ClientTrustConfig.production()
-        else:
-            config = ClientTrustConfig.from_tuf(url, bootstrap_root=Path(bootstrap) if bootstrap is not None else None)
-        text: str = config.trusted_root._inner.to_json()  # noqa: SLF001 — the library has no other way to write a root down
-        return text.encode()
-    except Exception as error:
-        said = (str(error).strip().splitlines() or [""])[0]
-        raise SafeloadError(f"the trusted root could not be fetched: {type(error).__name__}: {escape(said, 300)}") from error
