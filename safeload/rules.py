@@ -85,6 +85,23 @@ RULES: Final[dict[str, Rule]] = {
         # 4xx: other formats
         Rule("SL401", "safetensors-header", _E, "the safetensors header is not valid"),
         Rule("SL402", "safetensors-layout", _E, "tensors overlap, leave holes, or leave the file"),
+        # 80x: Keras' configurations
+        Rule("SL801", "keras-config", _E, "a Keras configuration is not valid, or can be read in two ways"),
+        Rule("SL802", "keras-lambda", _E, "a Keras configuration holds marshalled Python code"),
+        Rule("SL803", "keras-dangerous-name", _E, "a Keras configuration names something that is known to run code or to reach out"),
+        Rule("SL804", "keras-custom-object", _W, "a Keras configuration names something that is none of Keras' own objects"),
+        Rule("SL805", "keras-registered-name", _W, "a Keras object is registered under the name of another"),
+        Rule("SL806", "keras-outside-file", _E, "a Keras layer loads a file or an address when it is made"),
+        Rule("SL807", "keras-pickled-module", _W, "a Keras layer unpickles a torch module that is kept in the configuration"),
+        # 81x: HDF5
+        Rule("SL811", "hdf5-malformed", _E, "the structure of an HDF5 file is not valid"),
+        Rule("SL812", "hdf5-outside-file", _E, "an HDF5 file leads into other files"),
+        Rule("SL813", "hdf5-expansion", _E, "an HDF5 dataset stands for far more bytes than the file has"),
+        Rule("SL814", "hdf5-filter", _W, "an HDF5 dataset needs a filter that nobody registered"),
+        Rule("SL815", "hdf5-not-analysed", _W, "a structure of an HDF5 file that is not read"),
+        Rule("SL816", "hdf5-stream", _N, "a pickle stream is kept in an HDF5 file"),
+        Rule("SL817", "hdf5-indirection", _N, "a soft link, or a reference of another kind, in an HDF5 file"),
+        Rule("SL818", "hdf5-user-block", _N, "bytes of another program stand in front of the HDF5 data"),
         # 5xx: not a model
         Rule("SL501", "not-a-model", _W, "the file is something else"),
         Rule("SL502", "truncated", _W, "the file ends too early"),

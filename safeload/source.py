@@ -330,6 +330,16 @@ class Source:
         return self._fetch.fd if isinstance(self._fetch, _FileDescriptor) else None
 
     @property
+    def distant(self) -> bool:
+        """Whether every read is a request to a server."""
+        return isinstance(self._fetch, Ranges) or bool(getattr(self._fetch, "distant", False))
+
+    @property
+    def sequential(self) -> bool:
+        """Whether going back costs more than reading all of it at once: the file is unpacked as it is read."""
+        return bool(getattr(self._fetch, "sequential", False))
+
+    @property
     def stat(self) -> os.stat_result | None:
         """What `fstat` said when the path was opened; None for anything else."""
         return self._fetch.stat if isinstance(self._fetch, _FileDescriptor) else None

@@ -63,6 +63,24 @@ def _skops() -> Format:
     return SkopsFile()
 
 
+def _keras() -> Format:
+    from safeload.formats.keras_file import KerasFile
+
+    return KerasFile()
+
+
+def _keras_json() -> Format:
+    from safeload.formats.keras_file import KerasJsonFile
+
+    return KerasJsonFile()
+
+
+def _hdf5() -> Format:
+    from safeload.formats.hdf5 import Hdf5File
+
+    return Hdf5File()
+
+
 def _zip() -> Format:
     from safeload.formats.zip_file import ZipFile
 
@@ -134,10 +152,12 @@ FORMATS: Final[tuple[Format, ...]] = (
     _Reader("torch-zip", first.looks_like_zip, _torch_zip),
     _Reader("torchscript", first.looks_like_zip, _torchscript),
     _Reader("skops", first.looks_like_zip, _skops),
+    _Reader("keras", first.looks_like_zip, _keras),
     _Reader("zip", first.looks_like_zip, _zip),
     _Reader("safetensors", first.may_be_safetensors, _safetensors),
     _Reader("gguf", first.may_be_gguf, _gguf),
     _Reader("npy", first.may_be_npy, _npy),
+    _Reader("keras-json", first.may_be_keras_json, _keras_json),
     _Reader("torch-tar", first.may_be_tar, _torch_tar),
     _Reader("tar", first.may_be_tar, _tar),
     _Reader("compressed", first.may_be_compressed, _compressed),
@@ -145,8 +165,12 @@ FORMATS: Final[tuple[Format, ...]] = (
     _Reader("joblib", _may_be_joblib, _joblib),
     _PICKLE,
     _Reader("index", first.may_be_json, _index),
+    _Reader("hdf5", lambda source: first.hdf5_start(source, front=True) is not None, _hdf5),
 )
 """In the order in which they are asked; the first that claims a file reads it."""
+
+_CONTAINERS: Final = frozenset({"keras", "tar", "zip"})
+"""Archives of which every member was read as a file, so that one of them may lie where another format is looked for."""
 
 
 def detect(source: Source) -> Format | None:
@@ -178,6 +202,10 @@ def read(source: Source, reading: Reading | None = None) -> Contents | None:
         level = Level.NOTE if contents.end == source.size else None
         message = f"the file is {reader.name} from its front and a ZIP archive from its end"
         contents.findings.append(finding("SL213", message, level=level))
+    if reader.name != "hdf5" and first.hdf5_start(source, front=False) is not None:
+        from safeload.formats.hdf5 import hidden_hdf5
+
+        hidden_hdf5(source, reading, contents, container=reader.name in _CONTAINERS)
     return contents
 
 

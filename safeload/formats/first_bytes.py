@@ -14,10 +14,12 @@ __all__ = [
     "END",
     "END_SIGNATURE",
     "TAIL",
+    "hdf5_start",
     "looks_like_zip",
     "may_be_compressed",
     "may_be_gguf",
     "may_be_json",
+    "may_be_keras_json",
     "may_be_npy",
     "may_be_safetensors",
     "may_be_tar",
@@ -31,6 +33,8 @@ TAIL: Final = 72 * 1024
 """Bytes in which an end record is searched: the reader inside torch looks 4 KiB further back than the format allows."""
 
 _LOCATOR: Final = 20
+_NEAR: Final = 4096
+_HDF5: Final = b"\x89HDF\r\n\x1a\n"
 _COMPRESSED: Final = (b"\x1f\x8b\x08", b"BZh", b"\xfd7zXZ\0", b"]\0\0", b"x", b"ZF0x", b"\x04\x22\x4d\x18")
 
 
@@ -105,6 +109,32 @@ def may_be_json(source: Source) -> bool:
     """The beginning of an object, perhaps behind blanks."""
     head = source.head(512)
     return not head.strip(b" \t\r\n") or head.lstrip(b" \t\r\n")[:1] == b"{"
+
+
+def may_be_keras_json(source: Source) -> bool:
+    """The beginning of an object in any encoding that `json.loads` takes, perhaps behind a mark of it."""
+    head = source.head(512)
+    return not head.strip(b" \t\r\n\0") or head.lstrip(b"\xef\xbb\xbf\xff\xfe\0 \t\r\n")[:1] == b"{"
+
+
+def hdf5_start(source: Source, *, front: bool) -> int | None:
+    """Return where HDF5's signature stands: at the file's first byte or behind something else at 512, 1024 and so on.
+
+    Args:
+        source: The file.
+        front: Look at the first byte, too.
+
+    The library looks as far as the file goes. Of a file behind an address only the first places are asked for: each would be a
+    request of its own, and whoever opens the file with the library has to fetch it first.
+    """
+    if front and source.head(8) == _HDF5:
+        return 0
+    at, most = 512, min(source.size, _NEAR) if source.distant else source.size
+    while at + 48 <= most:
+        if source.read(at, 8) == _HDF5:
+            return at
+        at *= 2
+    return None
 
 
 def may_be_torch_legacy(source: Source) -> bool:

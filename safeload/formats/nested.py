@@ -7,7 +7,7 @@ turns out to be one array costs its first bytes.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Final
 
 from safeload.errors import LimitError, MalformedError, SafeloadError
@@ -21,7 +21,9 @@ from safeload.lean_dataclass import dataclass, field, replace
 from safeload.source import Limits, Reading, Source
 from safeload.walk import finding
 
-__all__ = ["Budget", "InnerReading", "inner_reading", "read_members"]
+__all__ = ["Budget", "InnerReading", "Seen", "inner_reading", "read_members"]
+
+Seen = Callable[[Member, Contents], None]
 
 _SMALL: Final = 1 << 20
 _NAMED: Final = 8  # members named in a message
@@ -60,6 +62,7 @@ class _Window:
 
     def __init__(self, outer: Source, offset: int, size: int) -> None:
         self.outer, self.offset, self.size = outer, offset, size
+        self.distant = outer.distant
 
     def into(self, offset: int, view: memoryview) -> int:
         """Fill `view` from `offset`."""
@@ -73,6 +76,8 @@ class _Window:
 
 class _Inflated:
     """Bytes of a deflated member, unpacked up to where somebody reads. Going back begins anew, and costs work again."""
+
+    sequential: Final = True
 
     def __init__(self, outer: Source, member: Member, limits: Limits, budget: Budget) -> None:
         self.outer, self.member, self.limits, self.budget = outer, member, limits, budget
@@ -139,7 +144,7 @@ def inner_reading(source: Source, reading: Reading) -> InnerReading:
     return InnerReading(**{**shared, "depth": reading.depth + 1, "budget": budget})
 
 
-def read_members(source: Source, archive: Archive, reading: Reading, contents: Contents) -> None:
+def read_members(source: Source, archive: Archive, reading: Reading, contents: Contents, seen: Seen | None = None) -> None:
     """Read every member of an archive as a file of its own, and gather what is found in `contents`.
 
     Args:
@@ -148,6 +153,7 @@ def read_members(source: Source, archive: Archive, reading: Reading, contents: C
         reading: As the archive was to be read.
         contents: Takes parts and findings, their members qualified. `error` is set when a member that may be a model
             could not be read or is in no format that is known.
+        seen: Called with each member that a reader claimed, and what was found in it.
     """
     if reading.depth >= reading.limits.nesting:
         message = f"containers are nested deeper than {reading.limits.nesting} levels; what lies here was not looked at"
@@ -166,14 +172,14 @@ def read_members(source: Source, archive: Archive, reading: Reading, contents: C
             contents.findings.append(finding("SL208", message))
             contents.error = contents.error or message
             break
-        if not _read_member(source, member, inner, contents):
+        if not _read_member(source, member, inner, contents, seen):
             unknown.append(member.name)
     if unknown:
         shown = ", ".join(f"'{escape(name, 80)}'" for name in unknown[:_NAMED]) + (", …" if len(unknown) > _NAMED else "")
         contents.findings.append(finding("SL215", f"{len(unknown)} members that no reader claims: {shown}"))
 
 
-def _read_member(source: Source, member: Member, reading: InnerReading, contents: Contents) -> bool:
+def _read_member(source: Source, member: Member, reading: InnerReading, contents: Contents, seen: Seen | None) -> bool:
     """Read one member; return whether a reader claimed it, or it could not be looked at."""
     from safeload import formats  # it lists the archives' readers, which come here
 
@@ -188,6 +194,8 @@ def _read_member(source: Source, member: Member, reading: InnerReading, contents
                 contents.error = contents.error or f"member '{escape(member.name)}' is in no format that is read"
             _free(reading.budget, inflated)
             return False
+        if seen is not None:
+            seen(member, found)
         _take(member, found, contents)
         if inflated is not None:
             inflated.check()

@@ -39,7 +39,7 @@ _OTHER: Final = (
 
 # What a loader of models may well open, and no reader here does.
 _FOREIGN: Final = (
-    (0, b"lmgg", "a GGML model"), (0, b"tjgg", "a GGML model"), (0, b"\x89HDF\r\n\x1a\n", "an HDF5 file"),
+    (0, b"lmgg", "a GGML model"), (0, b"tjgg", "a GGML model"),
     (4, b"TFL3", "a TensorFlow Lite model"), (0, b"\x1f\x8b", "gzip-compressed data"), (0, b"BZh", "bzip2-compressed data"),
     (0, b"\xfd7zXZ\0", "xz-compressed data"), (0, b"\x28\xb5\x2f\xfd", "zstd-compressed data"),
     (0, b"\x04\x22\x4d\x18", "lz4-compressed data"),

@@ -13,7 +13,7 @@ from safeload.errors import MalformedError
 from safeload.formats.base import Contents
 from safeload.formats.container import Member
 from safeload.formats.first_bytes import looks_like_zip
-from safeload.formats.nested import read_members
+from safeload.formats.nested import Seen, read_members
 from safeload.formats.not_a_model import diagnose
 from safeload.formats.torch_zip_file import TorchScriptFile, TorchZipFile
 from safeload.formats.zip_container import archive_of
@@ -39,7 +39,7 @@ class ZipFile:
         return read_zip(source, reading, self.name)
 
 
-def read_zip(source: Source, reading: Reading, name: str, known: Collection[Member] = ()) -> Contents:
+def read_zip(source: Source, reading: Reading, name: str, known: Collection[Member] = (), seen: Seen | None = None) -> Contents:
     """Read a zip's structure, and every member as a file of its own.
 
     Args:
@@ -47,6 +47,7 @@ def read_zip(source: Source, reading: Reading, name: str, known: Collection[Memb
         reading: How.
         name: What the report calls the format.
         known: Members that the caller reads itself.
+        seen: Called with each other member that a reader claimed, and what was found in it.
     """
     contents = Contents(format=name)
     archive = archive_of(source, reading.limits)
@@ -57,7 +58,7 @@ def read_zip(source: Source, reading: Reading, name: str, known: Collection[Memb
     contents.metadata["members"] = str(len(archive.members))
     others = replace(archive, members=tuple(member for member in archive.members if member not in known)) if known else archive
     try:
-        read_members(source, others, reading, contents)
+        read_members(source, others, reading, contents, seen)
     except MalformedError as error:
         contents.error = contents.error or error.message
     return contents
