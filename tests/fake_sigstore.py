@@ -306,7 +306,11 @@ class FakeSigstore:
             def log_message(self, *_: object) -> None:
                 pass
 
-            def do_GET(self) -> None:  # model-signing asks for this even when it is given a token
+            def do_GET(self) -> None:  # model-signing asks for endpoints even when it is given a token
+                if self.path.startswith("/ambient"):  # as GitHub answers a workflow that may have a token
+                    known = self.headers.get("authorization") == "bearer asked-by-workflow"
+                    self._send(200 if known else 403, json.dumps({"value": fake.token()}).encode())
+                    return
                 endpoints = {name: f"{fake.url}/{name}" for name in ("authorization_endpoint", "token_endpoint")}
                 self._send(200, json.dumps({"issuer": fake.url, **endpoints}).encode())
 

@@ -17,6 +17,7 @@ __all__ = ["command"]
 @click.command(name="sign")
 @click.argument("path", type=PATH)
 @click.option("--key", type=PATH, metavar="FILE", help="Sign with this private key (EC or Ed25519, PEM).")
+@click.option("--certificate", type=PATH, metavar="FILE", help="The key's certificate and its issuers, PEM: sign under a company's root.")
 @click.option("--passphrase-env", metavar="VARIABLE", help="The environment variable that holds the key's passphrase.")
 @click.option("--openpgp", is_flag=True, help="Sign with gpg: a detached signature.")
 @click.option("--user", metavar="KEY", default="", help="Which of gpg's keys signs; its default key without it.")
@@ -27,23 +28,24 @@ __all__ = ["command"]
 @format_option("text", "json")
 @quiet_option
 def command(
-    path: str, key: str | None, passphrase_env: str | None, openpgp: bool, user: str, token: str | None, trust_config: str | None,
-    output: str | None, force: bool, kind: str, quiet: bool,
+    path: str, key: str | None, certificate: str | None, passphrase_env: str | None, openpgp: bool, user: str, token: str | None,
+    trust_config: str | None, output: str | None, force: bool, kind: str, quiet: bool,
 ) -> int:  # fmt: skip
     """Sign a file, or a directory as a model.
 
     Keyless by default: the identity that a token proves signs, and the public log records it, so this reaches the network.
     With --key or --openpgp nothing does. A file gets a sigstore bundle (FILE.sigstore.json) or, with --openpgp, FILE.asc; a
-    directory an OpenSSF model signature (model.sig). The lockfile can be signed like any file.
+    directory an OpenSSF model signature (model.sig) or, with --openpgp, a signed list of digests (SHA256SUMS, SHA256SUMS.asc).
+    The lockfile can be signed like any file.
 
     Exit status: 0 signed, 2 not signed.
     """
-    if key is not None and token is not None and os.environ.get("SAFELOAD_IDENTITY_TOKEN") == token:
+    if (key is not None or openpgp) and token is not None and os.environ.get("SAFELOAD_IDENTITY_TOKEN") == token:
         token = None
     passphrase = os.environ.get(passphrase_env) if passphrase_env else None
     made = sign(
-        path, key=key, passphrase=passphrase, openpgp=user if openpgp else None, token=token, trust_config=trust_config, output=output,
-        force=force,
+        path, key=key, passphrase=passphrase, certificate=certificate, openpgp=user if openpgp else None, token=token,
+        trust_config=trust_config, output=output, force=force,
     )  # fmt: skip
     if kind == "json":
         document = {"version": 1, "path": made.path, "output": str(made.output), "kind": made.kind, "signer": made.signer}

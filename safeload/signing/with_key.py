@@ -1,4 +1,4 @@
-"""Sign with a private key: EC (P-256, P-384, P-521) or Ed25519, PEM, with or without a passphrase."""
+"""Sign with a private key: EC (P-256, P-384, P-521) or Ed25519, PEM, with or without a passphrase, and with a certificate or without."""
 
 from __future__ import annotations
 
@@ -12,13 +12,15 @@ from safeload.trust.by_key import key_digest, load_key, pem_of
 from safeload.trust.scheme import guarded
 from safeload.trust.statement import PAYLOAD_TYPE
 
+__all__ = ["load_chain", "load_private_key", "sign_digest", "sign_statement", "subject_of"]
+
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric import ec, ed25519
 
-__all__ = ["load_private_key", "sign_digest", "sign_statement", "signs_digests"]
+    PrivateKey = ec.EllipticCurvePrivateKey | ed25519.Ed25519PrivateKey
 
 
-def load_private_key(data: bytes, passphrase: str | None) -> ec.EllipticCurvePrivateKey | ed25519.Ed25519PrivateKey:
+def load_private_key(data: bytes, passphrase: str | None) -> PrivateKey:
     """Return the key in PEM bytes.
 
     Raises:
@@ -38,14 +40,34 @@ def load_private_key(data: bytes, passphrase: str | None) -> ec.EllipticCurvePri
     raise UsageError("the private key is neither EC (P-256, P-384, P-521) nor Ed25519")
 
 
-def signs_digests(key: ec.EllipticCurvePrivateKey | ed25519.Ed25519PrivateKey) -> bool:
-    """Whether a key can sign a file by its SHA-256."""
-    from cryptography.hazmat.primitives.asymmetric import ec
+def load_chain(data: bytes, key: PrivateKey) -> tuple[bytes, ...]:
+    """Return the certificates in PEM bytes as DER: the key's first, then those that lead to the root.
 
-    return isinstance(key, ec.EllipticCurvePrivateKey)
+    Raises:
+        UsageError: they cannot be read, or the first is another key's.
+    """
+    from cryptography import x509
+    from cryptography.hazmat.primitives.serialization import Encoding
+
+    try:
+        with guarded("certificate", "the certificates cannot be read"):
+            found = x509.load_pem_x509_certificates(data)
+            own = pem_of(found[0].public_key()) == pem_of(key.public_key())
+    except SignatureError as error:
+        raise UsageError(error.message) from error
+    if not own:
+        raise UsageError("the first certificate is not of the key that signs", hint="put the signing certificate first, then its issuers")
+    return tuple(certificate.public_bytes(Encoding.DER) for certificate in found)
 
 
-def sign_digest(key: ec.EllipticCurvePrivateKey, sha256: str) -> bytes:
+def subject_of(certificate: bytes) -> str:
+    """Return a DER certificate's subject as RFC 4514 writes it: what a signer of the lockfile must be pinned to."""
+    from cryptography import x509
+
+    return x509.load_der_x509_certificate(certificate).subject.rfc4514_string()
+
+
+def sign_digest(key: ec.EllipticCurvePrivateKey, sha256: str, chain: tuple[bytes, ...] = ()) -> bytes:
     """Return a bundle over a file's digest."""
     from cryptography.hazmat.primitives import hashes
     from cryptography.hazmat.primitives.asymmetric import ec, utils
@@ -53,10 +75,10 @@ def sign_digest(key: ec.EllipticCurvePrivateKey, sha256: str) -> bytes:
     digest = bytes.fromhex(sha256)
     signature = key.sign(digest, ec.ECDSA(utils.Prehashed(hashes.SHA256())))
     message = {"messageDigest": {"algorithm": "SHA2_256", "digest": _b64(digest)}, "signature": _b64(signature)}
-    return _bundle(key, "messageSignature", message)
+    return _bundle(key, chain, "messageSignature", message)
 
 
-def sign_statement(key: ec.EllipticCurvePrivateKey | ed25519.Ed25519PrivateKey, payload: bytes) -> bytes:
+def sign_statement(key: PrivateKey, payload: bytes, chain: tuple[bytes, ...] = ()) -> bytes:
     """Return a bundle over a statement."""
     from cryptography.hazmat.primitives import hashes
     from cryptography.hazmat.primitives.asymmetric import ec
@@ -68,12 +90,16 @@ def sign_statement(key: ec.EllipticCurvePrivateKey | ed25519.Ed25519PrivateKey, 
     else:
         signature = key.sign(signed)
     envelope = {"payload": _b64(payload), "payloadType": PAYLOAD_TYPE, "signatures": [{"sig": _b64(signature), "keyid": ""}]}
-    return _bundle(key, "dsseEnvelope", envelope)
+    return _bundle(key, chain, "dsseEnvelope", envelope)
 
 
-def _bundle(key: ec.EllipticCurvePrivateKey | ed25519.Ed25519PrivateKey, content: str, value: object) -> bytes:
-    material = {"publicKey": {"hint": key_digest(key.public_key())}, "tlogEntries": []}
-    return json.dumps({"mediaType": BUNDLE_V03, "verificationMaterial": material, content: value}, indent=2).encode() + b"\n"
+def _bundle(key: PrivateKey, chain: tuple[bytes, ...], content: str, value: object) -> bytes:
+    # A chain in a v0.3 bundle is what model signatures have; sigstore's own bundles of that version hold one certificate.
+    who: dict[str, object] = {"publicKey": {"hint": key_digest(key.public_key())}}
+    if chain:
+        who = {"x509CertificateChain": {"certificates": [{"rawBytes": _b64(certificate)} for certificate in chain]}}
+    document = {"mediaType": BUNDLE_V03, "verificationMaterial": {**who, "tlogEntries": []}, content: value}
+    return json.dumps(document, indent=2).encode() + b"\n"
 
 
 def _b64(data: bytes) -> str:

@@ -1,4 +1,7 @@
-"""`openpgp-sha256sums`: a signed list of digests, as `sha256sum` writes it: clear-signed, or with its signature beside it."""
+"""`openpgp-sha256sums`: a signed list of digests, as `sha256sum` writes it: clear-signed, or with its signature beside it.
+
+Of a model that is to be complete, every locked file must be in the list; else only the file at hand.
+"""
 
 from __future__ import annotations
 
@@ -14,6 +17,7 @@ __all__ = ["CLEAR_SIGNED", "parse_sums", "verify"]
 
 CLEAR_SIGNED: Final = b"-----BEGIN PGP SIGNED MESSAGE-----"
 _MOST_BYTES: Final = 32 << 20
+_SHOWN: Final = 5
 _LINE: Final = re.compile(r"([0-9a-fA-F]{64}) [ *](?:\./)?(.+)", re.ASCII)
 
 
@@ -33,7 +37,26 @@ def verify(artifact: Artifact, bundle: bytes, anchor: Anchor, terms: Terms) -> V
     signed = sums[below(base, artifact.path) or artifact.path]
     if signed != artifact.sha256:
         raise mismatch("digest", "the signature is over other bytes", f"sha256:{artifact.sha256}", f"sha256:{signed}")
+    if artifact.complete:
+        _check_model(artifact, sums, base)
     return who
+
+
+def _check_model(artifact: Artifact, sums: dict[str, str], base: str) -> None:
+    """Everything that is locked is in the list as it is locked, the list and signatures left out."""
+    own = {path for bundle in artifact.bundles for path in (bundle, bundle.rpartition(".")[0])}
+    unsigned = []
+    for path, sha256 in artifact.files.items():
+        signed = sums.get(below(base, path) or "")
+        if signed is None and path not in own:
+            unsigned.append(path)
+        elif signed is not None and signed != sha256:
+            text = f"'{escape(path)}' is locked with other bytes than were signed"
+            raise mismatch("digest", text, f"sha256:{sha256}", f"sha256:{signed}")
+    if unsigned:
+        more = f" and {len(unsigned) - _SHOWN} more" if len(unsigned) > _SHOWN else ""
+        shown = ", ".join(map(escape, sorted(unsigned)[:_SHOWN])) + more
+        raise SignatureError(f"locked, and not in the signed list: {shown}", check="coverage")
 
 
 def parse_sums(data: bytes) -> dict[str, str]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -17,7 +16,6 @@ from safeload.cli import run
 from safeload.errors import MissingExtraError, SignatureError
 from safeload.lockfile import read
 from safeload.signatures.result_cache import forget
-from safeload.signing import sign
 from tests.fake_sigstore import IDENTITY, ISSUER, FakeSigstore
 from tests.forge_signed import make_model, sha256, write_keys
 
@@ -129,6 +127,25 @@ def test_first_use_is_shown_and_another_signer_is_refused(top: Path, capsys: pyt
         assert "now signed by mallory: mallory@example.org" in out
 
 
+def test_a_workflow_signs_with_its_ambient_token(top: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """No token is given: the CI system is asked for one, as GitHub hands it to workflows with `id-token: write`."""
+    for name in ("GITHUB_ACTIONS", "ACTIONS_ID_TOKEN_REQUEST_URL", "ACTIONS_ID_TOKEN_REQUEST_TOKEN", "SAFELOAD_IDENTITY_TOKEN"):
+        monkeypatch.delenv(name, raising=False)
+    with FakeSigstore() as sigstore:
+        (top / "config.json").write_text(sigstore.trust_config)
+        command = ["sign", "m/model.pt", "--trust-config", "config.json"]
+        assert run(command) == 2
+        assert "no identity token is there" in capsys.readouterr().err
+        monkeypatch.setenv("GITHUB_ACTIONS", "true")
+        monkeypatch.setenv("ACTIONS_ID_TOKEN_REQUEST_URL", f"{sigstore.url}/ambient?api-version=2")
+        monkeypatch.setenv("ACTIONS_ID_TOKEN_REQUEST_TOKEN", "wrong")
+        assert run(command) == 2
+        assert "signing failed: " in capsys.readouterr().err
+        monkeypatch.setenv("ACTIONS_ID_TOKEN_REQUEST_TOKEN", "asked-by-workflow")
+        assert run(command) == 0
+        assert f"signed by {IDENTITY}" in capsys.readouterr().out
+
+
 def test_trust_show_names_what_is_wrong(top: Path, capsys: pytest.CaptureFixture[str]) -> None:
     lock_signed(top)
     assert run(["trust", "show"]) == 0
@@ -164,35 +181,6 @@ def test_a_lockfile_can_be_required_signed(top: Path, capsys: pytest.CaptureFixt
         safeload.load("m/model.pt")
     assert run(["verify"]) == 1
     assert run(["lock", "m/model.pt"]) == 1, "nor is it built upon"
-
-
-# ---- others read what we write, and we what they write
-
-
-@pytest.mark.torch
-def test_model_signing_and_the_sigstore_command_agree(top: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Both directions with model-signing, keys and keyless; ours to the sigstore command."""
-    pytest.importorskip("OpenSSL")
-    signing = pytest.importorskip("model_signing.signing")
-    verifying = pytest.importorskip("model_signing.verifying")
-    sign("m", key="k.pem")
-    verifying.Config().use_elliptic_key_verifier(public_key=top / "k.pub").verify(top / "m", top / "m/model.sig")
-    (top / "m/model.sig").unlink()
-    signing.Config().use_elliptic_key_signer(private_key=top / "k.pem").sign(top / "m", top / "m/model.sig")
-    assert run(["trust", "add", "release", "--public-key", "k.pub"]) == 0
-    assert run(["lock", "m", "--require", "release", "--complete"]) == 0
-    safeload.load("m/model.pt")
-    with FakeSigstore() as sigstore:
-        (top / "config.json").write_text(sigstore.trust_config)
-        shutil.copytree(top / "m", top / "n", ignore=shutil.ignore_patterns("*.sig"))
-        sign("n", token=sigstore.token(), trust_config="config.json")
-        config = verifying.Config().use_sigstore_verifier(identity=IDENTITY, oidc_issuer=ISSUER, trust_config=top / "config.json")
-        config.verify(top / "n", top / "n/model.sig")
-        sign("n/model.pt", token=sigstore.token(), trust_config="config.json")
-        command = [sys.executable, "-m", "sigstore", "--trust-config", "config.json", "verify", "identity", "--bundle",
-                   "n/model.pt.sigstore.json", "--cert-identity", IDENTITY, "--cert-oidc-issuer", ISSUER, "n/model.pt"]  # fmt: skip
-        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
-        assert done.returncode == 0, done.stderr
 
 
 def test_a_hash_only_load_imports_no_signature_code(top: Path) -> None:
