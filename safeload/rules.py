@@ -76,6 +76,8 @@ RULES: Final[dict[str, Rule]] = {
         Rule("SL218", "zip-unusual-field", _W, "a zip field that readers interpret differently"),
         Rule("SL219", "tar-malformed", _E, "the archive is not a valid tar file"),
         Rule("SL220", "tar-unusual-field", _W, "a tar field that readers interpret differently"),
+        Rule("SL221", "7z-malformed", _E, "the archive is not a valid 7z file"),
+        Rule("SL222", "not-unpacked", _W, "what lies here is packed in a way that is not read"),
         # 3xx: tensors and storages
         Rule("SL301", "out-of-bounds", _E, "a tensor reaches outside its storage"),
         Rule("SL302", "storage-size", _E, "a storage's size disagrees with its record"),

@@ -105,6 +105,12 @@ def _npy() -> Format:
     return NpyFile()
 
 
+def _sevenzip() -> Format:
+    from safeload.formats.sevenzip_file import SevenZipFile
+
+    return SevenZipFile()
+
+
 def _torch_tar() -> Format:
     from safeload.formats.torch_tar_file import TorchTarFile
 
@@ -158,6 +164,7 @@ FORMATS: Final[tuple[Format, ...]] = (
     _Reader("gguf", first.may_be_gguf, _gguf),
     _Reader("npy", first.may_be_npy, _npy),
     _Reader("keras-json", first.may_be_keras_json, _keras_json),
+    _Reader("7z", first.may_be_sevenzip, _sevenzip),
     _Reader("torch-tar", first.may_be_tar, _torch_tar),
     _Reader("tar", first.may_be_tar, _tar),
     _Reader("compressed", first.may_be_compressed, _compressed),

@@ -1,4 +1,4 @@
-"""Files that are one compressed stream: gzip, zlib, bzip2, xz, lzma, lz4, and joblib's own wrapper around zlib.
+"""Files that are one compressed stream: gzip, zlib, bzip2, xz, lzma, lz4, zstd, and joblib's own wrapper around zlib.
 
 What comes out is read as a file of its own. joblib and pandas unpack them by their first bytes, whatever they are called, and
 stop at the STOP of the pickle inside: so a stream that breaks, ends early or has a wrong checksum is looked at as far as it goes.
@@ -6,18 +6,19 @@ stop at the STOP of the pickle inside: so a stream that breaks, ends early or ha
 
 from __future__ import annotations
 
-import zlib
 from collections.abc import Callable, Iterator
-from typing import Any, Final
+from typing import Final
 
-from safeload.errors import MalformedError, SafeloadError
+from safeload.errors import MalformedError, MissingExtraError, SafeloadError
 from safeload.findings import Level
 from safeload.formats.base import Contents
+from safeload.formats.decoders import Machine, Zlib, broken_as_malformed, bzip2, lzma_alone, xz
 from safeload.formats.lz4_frame import MAGIC as LZ4
 from safeload.formats.lz4_frame import unpack
 from safeload.formats.nested import inner_reading
 from safeload.formats.not_a_model import plainly_no_model
 from safeload.formats.streams import looks_like_pickle
+from safeload.formats.zstd_frame import looks_like_zstd, unpack_zstd
 from safeload.lean_dataclass import dataclass, replace
 from safeload.source import Reading, Source
 from safeload.walk import finding
@@ -28,7 +29,6 @@ _UNPACKED: Final = "unpacked"
 _CHUNK: Final = 1 << 20
 _PROBE: Final = 1 << 16
 _FIRST: Final = 512  # bytes that must come out of what may be text
-_MEMORY: Final = 256 << 20  # for the dictionary of xz and lzma; `xz -9` writes 64 MiB
 _MEMBERS: Final = 100_000  # compressed streams behind one another
 _ZFILE: Final = b"ZF0x"
 _BUILT: Final = frozenset({"pickle", "joblib"})
@@ -40,83 +40,36 @@ class _Codec:
 
     name: str
     magic: bytes
-    machine: Callable[[], Any]
+    machine: Callable[[], Machine]
     repeats: bool = True
 
 
-def _bz2() -> Any:
-    import bz2
-
-    return bz2.BZ2Decompressor()
-
-
-def _xz() -> Any:
-    import lzma
-
-    return lzma.LZMADecompressor(lzma.FORMAT_XZ, memlimit=_MEMORY)
-
-
-def _lzma() -> Any:
-    import lzma
-
-    return lzma.LZMADecompressor(lzma.FORMAT_ALONE, memlimit=_MEMORY)
-
-
 _CODECS: Final = (
-    _Codec("gzip", b"\x1f\x8b\x08", lambda: _Zlib(31)),
-    _Codec("bzip2", b"BZh", _bz2),
-    _Codec("xz", b"\xfd7zXZ\0", _xz),
-    _Codec("lzma", b"]\0\0", _lzma, repeats=False),
-    _Codec("zlib", b"x", lambda: _Zlib(15)),
+    _Codec("gzip", b"\x1f\x8b\x08", lambda: Zlib(31)),
+    _Codec("bzip2", b"BZh", bzip2),
+    _Codec("xz", b"\xfd7zXZ\0", xz),
+    _Codec("lzma", b"]\0\0", lzma_alone, repeats=False),
+    _Codec("zlib", b"x", lambda: Zlib(15)),
 )
 
 
-class _Zlib:
-    """zlib's object with the interface of the two others."""
-
-    def __init__(self, wbits: int) -> None:
-        self._machine = zlib.decompressobj(wbits)
-        self._rest = b""
-
-    def decompress(self, data: bytes, max_length: int) -> bytes:
-        """Unpack at most `max_length` bytes; what is not needed yet is kept."""
-        out = self._machine.decompress(self._rest + data, max_length)
-        self._rest = self._machine.unconsumed_tail
-        return out
-
-    @property
-    def eof(self) -> bool:
-        return self._machine.eof
-
-    @property
-    def needs_input(self) -> bool:
-        return not self._rest
-
-    @property
-    def unused_data(self) -> bytes:
-        return self._machine.unused_data
-
-
 class CompressedFile:
-    """The formats "gzip", "bzip2", "xz", "lzma", "zlib", "lz4"; "joblib" where that is what comes out."""
+    """The formats "gzip", "bzip2", "xz", "lzma", "zlib", "lz4", "zstd"; "joblib" where that is what comes out."""
 
     name: Final = "compressed"
 
     def claims(self, source: Source) -> bool:
         """By magic, and because something comes out."""
         head = source.head(32)
-        if head.startswith((_ZFILE, LZ4)):
+        if head.startswith((_ZFILE, LZ4)) or looks_like_zstd(head):
             return True
         codec = _codec(head)
         if codec is None:
             return False
         try:
-            return bool(codec.machine().decompress(bytes(source.head(_PROBE)), _FIRST)) or len(codec.magic) > 2
-        except (zlib.error, OSError, EOFError, ValueError, ImportError, MemoryError):
-            return len(codec.magic) > 3
-        except Exception as error:  # lzma.LZMAError, whose module may be missing
-            if type(error).__name__ != "LZMAError":
-                raise
+            with broken_as_malformed(codec.name):
+                return bool(codec.machine().decompress(bytes(source.head(_PROBE)), _FIRST)) or len(codec.magic) > 2
+        except (MalformedError, MemoryError):
             return len(codec.magic) > 3
 
     def read(self, source: Source, reading: Reading) -> Contents:
@@ -135,6 +88,9 @@ class CompressedFile:
                     contents.findings.append(finding("SL208", contents.error, level=Level.WARNING))
                     break
                 out += piece
+        except MissingExtraError as error:
+            contents.error = error.message
+            return contents
         except MalformedError as error:
             contents.error = error.message
             contents.findings.append(finding(error.rule or "SL502", f"the compressed stream breaks: {error.message}", level=Level.WARNING))
@@ -158,7 +114,7 @@ def _name(head: bytes) -> str:
     if head.startswith(_ZFILE):
         return "zlib"
     codec = _codec(head)
-    return codec.name if codec is not None else "lz4"
+    return codec.name if codec is not None else "zstd" if looks_like_zstd(head) else "lz4"
 
 
 def _pieces(source: Source) -> Iterator[bytes]:
@@ -171,19 +127,15 @@ def _pieces(source: Source) -> Iterator[bytes]:
     if head.startswith(LZ4):
         yield from _lz4(source)
         return
+    if looks_like_zstd(head):
+        with broken_as_malformed("zstd"):
+            yield from unpack_zstd(source)
+        return
     start, codec = 0, _codec(head)
     if codec is None:  # "ZF", the unpacked length in hexadecimal, zlib
         start, codec = 21 + (head[21:22] == b" "), _CODECS[-1]
-    try:
+    with broken_as_malformed(codec.name):
         yield from _inflate(source, start, codec)
-    except (zlib.error, OSError, EOFError, ValueError) as error:
-        raise MalformedError(str(error)) from None
-    except ImportError:
-        raise MalformedError(f"this Python was built without {codec.name}") from None
-    except Exception as error:
-        if type(error).__name__ != "LZMAError":
-            raise
-        raise MalformedError(str(error)) from None
 
 
 def _inflate(source: Source, start: int, codec: _Codec) -> Iterator[bytes]:

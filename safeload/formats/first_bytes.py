@@ -22,6 +22,7 @@ __all__ = [
     "may_be_keras_json",
     "may_be_npy",
     "may_be_safetensors",
+    "may_be_sevenzip",
     "may_be_tar",
     "may_be_torch_legacy",
     "trailing_zip",
@@ -35,7 +36,7 @@ TAIL: Final = 72 * 1024
 _LOCATOR: Final = 20
 _NEAR: Final = 4096
 _HDF5: Final = b"\x89HDF\r\n\x1a\n"
-_COMPRESSED: Final = (b"\x1f\x8b\x08", b"BZh", b"\xfd7zXZ\0", b"]\0\0", b"x", b"ZF0x", b"\x04\x22\x4d\x18")
+_COMPRESSED: Final = (b"\x1f\x8b\x08", b"BZh", b"\xfd7zXZ\0", b"]\0\0", b"x", b"ZF0x", b"\x04\x22\x4d\x18", b"\x28\xb5\x2f\xfd")
 
 
 def looks_like_zip(source: Source) -> bool:
@@ -87,6 +88,11 @@ def may_be_npy(source: Source) -> bool:
     return source.head(6) == b"\x93NUMPY"
 
 
+def may_be_sevenzip(source: Source) -> bool:
+    """7z's magic."""
+    return source.head(6) == b"7z\xbc\xaf\x27\x1c"
+
+
 def may_be_tar(source: Source) -> bool:
     """A number where a tar header has its checksum."""
     field = source.head(512)[148:156]
@@ -102,7 +108,8 @@ def may_be_tar(source: Source) -> bool:
 
 def may_be_compressed(source: Source) -> bool:
     """The first bytes of a compressed stream."""
-    return source.head(8).startswith(_COMPRESSED)
+    head = source.head(8)
+    return head.startswith(_COMPRESSED) or head[1:4] == b"\x2a\x4d\x18"
 
 
 def may_be_json(source: Source) -> bool:

@@ -11,17 +11,17 @@ from collections.abc import Callable, Iterator
 from typing import Final
 
 from safeload.errors import LimitError, MalformedError, SafeloadError
-from safeload.findings import Finding, escape
+from safeload.findings import escape
 from safeload.formats.base import Contents
 from safeload.formats.container import Archive, Member, qualified
-from safeload.formats.not_a_model import plainly_no_model
+from safeload.formats.not_a_model import diagnose, plainly_no_model
 from safeload.formats.storages import as_finding
 from safeload.formats.zip_read import check_crc, iter_member
 from safeload.lean_dataclass import dataclass, field, replace
 from safeload.source import Limits, Reading, Source
 from safeload.walk import finding
 
-__all__ = ["Budget", "InnerReading", "Seen", "inner_reading", "read_members"]
+__all__ = ["Budget", "InnerReading", "Members", "Seen", "Unpacked", "inner_reading", "read_members", "too_deep"]
 
 Seen = Callable[[Member, Contents], None]
 
@@ -49,6 +49,16 @@ class Budget:
         memory, work, members = (int(base + size * factor) for base, factor in (_MEMORY, _WORK, _MEMBERS))
         return cls(min(memory, limits.inflate_bytes), min(work, limits.inflate_bytes), min(members, limits.members))
 
+    def spend(self, nbytes: int, size: int) -> None:
+        """Pay for bytes that were unpacked.
+
+        Raises:
+            LimitError: there is nothing left for them; `size` is what the whole unpacks to.
+        """
+        self.work -= nbytes
+        if self.work < 0:
+            raise LimitError(f"unpacks to {size} bytes, more than is granted to the members of this file").under("SL208")
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class InnerReading(Reading):
@@ -74,14 +84,19 @@ class _Window:
         """The outer file is not ours."""
 
 
-class _Inflated:
-    """Bytes of a deflated member, unpacked up to where somebody reads. Going back begins anew, and costs work again."""
+class Unpacked:
+    """Bytes that have to be unpacked, as far as somebody reads. Going back begins anew, and costs work again.
+
+    Args:
+        size: Bytes in all.
+        pieces: Begins to unpack; its pieces are in order and as short as one likes.
+        budget: Pays for what is kept and what is unpacked.
+    """
 
     sequential: Final = True
 
-    def __init__(self, outer: Source, member: Member, limits: Limits, budget: Budget) -> None:
-        self.outer, self.member, self.limits, self.budget = outer, member, limits, budget
-        self.size = member.region.nbytes
+    def __init__(self, size: int, pieces: Callable[[], Iterator[bytes | memoryview]], budget: Budget) -> None:
+        self.size, self._begin, self.budget = size, pieces, budget
         self.kept = 0
         self._position = 0
         self._rest: memoryview = memoryview(b"")
@@ -100,12 +115,7 @@ class _Inflated:
         self.budget.memory -= len(view)
         self.kept += len(view)
         if offset < self._position or not self._started:
-            self._pieces, self._rest, self._position, self._started = (
-                iter_member(self.outer, self.member, self.limits),
-                memoryview(b""),
-                0,
-                True,
-            )
+            self._pieces, self._rest, self._position, self._started = self._begin(), memoryview(b""), 0, True
         done = 0
         while done < len(view):
             if not self._rest and not self._next():
@@ -122,9 +132,7 @@ class _Inflated:
         piece = next(self._pieces, None)
         if piece is None:
             return False
-        self.budget.work -= len(piece)
-        if self.budget.work < 0:
-            raise LimitError(f"unpacks to {self.size} bytes, more than is granted to the members of this file").under("SL208")
+        self.budget.spend(len(piece), self.size)
         self._rest = memoryview(piece)
         return True
 
@@ -144,104 +152,140 @@ def inner_reading(source: Source, reading: Reading) -> InnerReading:
     return InnerReading(**{**shared, "depth": reading.depth + 1, "budget": budget})
 
 
+def too_deep(reading: Reading, contents: Contents) -> bool:
+    """Whether what lies in a container is not looked at, because too many lie around it; says so in `contents`."""
+    if reading.depth < reading.limits.nesting:
+        return False
+    message = f"containers are nested deeper than {reading.limits.nesting} levels; what lies here was not looked at"
+    contents.findings.append(finding("SL217", message))
+    contents.error = contents.error or message
+    return True
+
+
+class Members:
+    """Reads the members of one container, each as a file of its own, and gathers what is found.
+
+    Args:
+        reading: From `inner_reading`.
+        contents: Takes parts and findings, their members qualified. `error` is set when a member that may be a model could
+            not be read or is in no format that is known.
+    """
+
+    def __init__(self, reading: InnerReading, contents: Contents) -> None:
+        self.reading, self.contents = reading, contents
+        self._unknown: list[str] = []
+
+    def granted(self) -> bool:
+        """Whether one more member may be looked at."""
+        self.reading.budget.members -= 1
+        if self.reading.budget.members >= 0:
+            return True
+        message = "more members than are granted to a file of this size; the rest was not looked at"
+        self.contents.findings.append(finding("SL208", message))
+        self.contents.error = self.contents.error or message
+        return False
+
+    def read(self, name: str, source: Source, seen: Callable[[Contents], None] | None = None) -> Contents | None:
+        """Read one member; what was found, or None when no reader claims it.
+
+        Args:
+            name: The member's.
+            source: Its bytes.
+            seen: Called with what was found, before it becomes the container's.
+
+        Raises:
+            SafeloadError: it could not be unpacked or read.
+        """
+        from safeload import formats  # it lists the archives' readers, which come here
+
+        found = formats.read(source, self.reading)
+        if found is not None:
+            if seen is not None:
+                seen(found)
+            _take(name, found, self.contents)
+            return found
+        if plainly_no_model(source) is None:
+            rule, what, _ = diagnose(source)
+            if rule == "SL222":
+                self.contents.findings.append(replace(finding(rule, what), member=name))
+            self.contents.error = self.contents.error or f"member '{escape(name)}' is in no format that is read: {what}"
+        self._unknown.append(name)
+        return None
+
+    def failed(self, name: str, error: SafeloadError) -> None:
+        """Note a member that could not be looked at."""
+        malformed = error if isinstance(error, MalformedError) else MalformedError(error.message).under(error.rule or "SL201")
+        self.contents.findings.append(as_finding(malformed, name))
+        self.contents.error = self.contents.error or f"member '{escape(name)}': {error.message}"
+
+    def done(self) -> None:
+        """Name the members that no reader claims."""
+        if self._unknown:
+            names = self._unknown
+            shown = ", ".join(f"'{escape(name, 80)}'" for name in names[:_NAMED]) + (", …" if len(names) > _NAMED else "")
+            self.contents.findings.append(finding("SL215", f"{len(names)} members that no reader claims: {shown}"))
+
+
 def read_members(source: Source, archive: Archive, reading: Reading, contents: Contents, seen: Seen | None = None) -> None:
-    """Read every member of an archive as a file of its own, and gather what is found in `contents`.
+    """Read every member of a zip or tar archive as a file of its own, and gather what is found in `contents`.
 
     Args:
         source: The archive.
         archive: Its structure; members with a `problem` are not touched, the structure's findings speak for them.
         reading: As the archive was to be read.
-        contents: Takes parts and findings, their members qualified. `error` is set when a member that may be a model
-            could not be read or is in no format that is known.
+        contents: As for `Members`.
         seen: Called with each member that a reader claimed, and what was found in it.
     """
-    if reading.depth >= reading.limits.nesting:
-        message = f"containers are nested deeper than {reading.limits.nesting} levels; what lies here was not looked at"
-        contents.findings.append(finding("SL217", message))
-        contents.error = contents.error or message
+    if too_deep(reading, contents):
         return
-    inner = inner_reading(source, reading)
-    budget = inner.budget
-    unknown: list[str] = []
+    members = Members(inner_reading(source, reading), contents)
     for member in archive.members:
         if member.problem is not None or (member.is_dir and not member.region.nbytes):
             continue
-        budget.members -= 1
-        if budget.members < 0:
-            message = "more members than are granted to a file of this size; the rest was not looked at"
-            contents.findings.append(finding("SL208", message))
-            contents.error = contents.error or message
+        if not members.granted():
             break
-        if not _read_member(source, member, inner, contents, seen):
-            unknown.append(member.name)
-    if unknown:
-        shown = ", ".join(f"'{escape(name, 80)}'" for name in unknown[:_NAMED]) + (", …" if len(unknown) > _NAMED else "")
-        contents.findings.append(finding("SL215", f"{len(unknown)} members that no reader claims: {shown}"))
+        _read_member(source, member, members, seen)
+    members.done()
 
 
-def _read_member(source: Source, member: Member, reading: InnerReading, contents: Contents, seen: Seen | None) -> bool:
-    """Read one member; return whether a reader claimed it, or it could not be looked at."""
-    from safeload import formats  # it lists the archives' readers, which come here
-
-    name = f"{source.name}!{escape(member.name)}"
-    inflated = _Inflated(source, member, reading.limits, reading.budget) if member.region.packed is not None else None
+def _read_member(source: Source, member: Member, members: Members, seen: Seen | None) -> None:
+    reading = members.reading
+    unpacked: Unpacked | None = None
+    if member.region.packed is not None:
+        unpacked = Unpacked(member.region.nbytes, lambda: iter_member(source, member, reading.limits), reading.budget)
     try:
-        inner = _open(source, member, name, inflated)
-        found = formats.read(inner, reading)
-        if found is None:
-            why = plainly_no_model(inner)
-            if why is None:
-                contents.error = contents.error or f"member '{escape(member.name)}' is in no format that is read"
-            _free(reading.budget, inflated)
-            return False
-        if seen is not None:
-            seen(member, found)
-        _take(member, found, contents)
-        if inflated is not None:
-            inflated.check()
-            if not found.parts:
-                _free(reading.budget, inflated)
-        elif member.region.nbytes <= _SMALL:  # what was read as a whole anyway
+        inner = _open(source, member, f"{source.name}!{escape(member.name)}", unpacked)
+        found = members.read(member.name, inner, (lambda found: seen(member, found)) if seen is not None else None)
+        if unpacked is not None:
+            if found is not None:
+                unpacked.check()
+            if found is None or not found.parts:
+                reading.budget.memory += unpacked.kept  # nothing of it is kept as evidence
+        elif found is not None and member.region.nbytes <= _SMALL:  # what was read as a whole anyway
             check_crc(source, member, member.region.crc_of(inner.view(0, inner.size)))
     except MemoryError:
-        _failed(member, LimitError(f"{member.region.nbytes} bytes do not fit into memory").under("SL208"), contents)
+        members.failed(member.name, LimitError(f"{member.region.nbytes} bytes do not fit into memory").under("SL208"))
     except SafeloadError as error:
-        _failed(member, error, contents)
-    return True
+        members.failed(member.name, error)
 
 
-def _open(source: Source, member: Member, name: str, inflated: _Inflated | None) -> Source:
+def _open(source: Source, member: Member, name: str, unpacked: Unpacked | None) -> Source:
     region = member.region
-    if inflated is not None:
-        return Source(inflated, name)
+    if unpacked is not None:
+        return Source(unpacked, name)
     if region.nbytes <= _SMALL:
         return Source.open(source.view(region.offset, region.nbytes, "a member"), name=name)
     return Source(_Window(source, region.offset, region.nbytes), name)
 
 
-def _free(budget: Budget, inflated: _Inflated | None) -> None:
-    """Give back what was kept of a member of which nothing is kept as evidence."""
-    if inflated is not None:
-        budget.memory += inflated.kept
-
-
-def _take(member: Member, found: Contents, contents: Contents) -> None:
+def _take(name: str, found: Contents, contents: Contents) -> None:
     """Move what was found in a member to the archive around it."""
     for part in found.parts:
-        part.member = member.name if part.member is None else qualified(member.name, part.member)
+        part.member = name if part.member is None else qualified(name, part.member)
         part.main = False
         contents.parts.append(part)
-    contents.findings += (replace(item, member=_within(member, item)) for item in found.findings)
+    contents.findings += (
+        replace(item, member=name if item.member is None else qualified(name, item.member)) for item in found.findings
+    )
     if found.error is not None:
-        contents.error = contents.error or f"member '{escape(member.name)}': {found.error}"
-
-
-def _within(member: Member, item: Finding) -> str:
-    return member.name if item.member is None else qualified(member.name, item.member)
-
-
-def _failed(member: Member, error: SafeloadError, contents: Contents) -> None:
-    """Note a member that could not be looked at."""
-    malformed = error if isinstance(error, MalformedError) else MalformedError(error.message).under(error.rule or "SL201")
-    contents.findings.append(as_finding(malformed, member.name))
-    contents.error = contents.error or f"member '{escape(member.name)}': {error.message}"
+        contents.error = contents.error or f"member '{escape(name)}': {found.error}"

@@ -61,7 +61,7 @@ def diagnose(source: Source) -> tuple[str, str, str]:
     """Say what a file is that no reader claims.
 
     Returns:
-        The rule (SL501 not a model, SL502 truncated, SL503 empty), a message, and a hint (or ""). A file of which
+        The rule (SL222 packed, SL501 not a model, SL502 truncated, SL503 empty), a message, and a hint (or ""). A file of which
         nothing is known is SL501 too, and the message shows its first bytes.
     """
     if source.size == 0:
@@ -76,7 +76,8 @@ def diagnose(source: Source) -> tuple[str, str, str]:
         return "SL501", f"{what}, not a model", ""
     what = _magic(head, _FOREIGN)
     if what is not None:
-        return "SL501", f"{what}: safeload does not read it, and says nothing about what is in it", ""
+        rule = "SL222" if what.endswith((" archive", " data")) else "SL501"
+        return rule, f"{what}: safeload does not read it, and says nothing about what is in it", ""
     text = _text(head, source.size)
     if text is not None:
         first = text.lstrip("\ufeff \t\r\n").partition("\n")[0].strip()

@@ -5,12 +5,14 @@ from __future__ import annotations
 import bz2
 import gzip
 import lzma
+import random
 import zlib
 
 import pytest
 
 from safeload.findings import Level, Outcome
 from tests import forge
+from tests.forge_7z import COPY, DEFLATE, LZMA, LZMA2, Folder, Step, forge_7z
 from tests.forge_attacks import HOSTILE, PLAIN, checkpoint, refused, scan
 from tests.forge_zip import TAR_END, Part, extra, long_name, pax, tar_member, torch_zip, zip64
 from tests.forge_zip import forge as zip_file
@@ -160,13 +162,29 @@ def test_a_second_compressed_stream_behind_the_first(pack: object) -> None:
     assert scan(pack(PLAIN) + HOSTILE).decision.outcome is Outcome.REFUSED
 
 
-# GHSA-8w8h (modelscan, picklescan): 7z and others that nobody here reads are no silent pass. https://www.reversinglabs.com/blog
-@pytest.mark.parametrize("magic", [b"7z\xbc\xaf\x27\x1c\0\4", b"Rar!\x1a\x07\x01\0", b"\x28\xb5\x2f\xfd\x04\0"], ids=["7z", "rar", "zstd"])
+# What nobody here reads is no silent pass.
+@pytest.mark.parametrize("magic", [b"Rar!\x1a\x07\x00", b"Rar!\x1a\x07\x01\0", b"\x28\xb5\x2f\xfd\x04\0"], ids=["rar4", "rar5", "zstd"])
 def test_a_container_that_is_not_read_is_not_called_clean(magic: bytes) -> None:
-    """nullifAI (2025) used 7z: "not analysed" is an outcome of its own, never "allowed"."""
+    """What says "not analysed" is an outcome of its own, never "allowed"; in an archive that is read, too."""
     report = scan(magic + HOSTILE + bytes(64))
     assert report.decision.outcome is Outcome.ERROR
     assert report.error
+    report = scan(zip_file(Part("inner", magic + HOSTILE + bytes(64))))
+    assert report.decision.outcome is Outcome.ERROR
+    assert "inner" in str(report.error)
+
+
+# nullifAI: a 7z in the place of torch's zip, its pickle broken right behind the payload.
+# https://www.reversinglabs.com/blog/rl-identifies-malware-ml-model-hosted-on-hugging-face
+@pytest.mark.parametrize("steps", [[LZMA], [LZMA2], [DEFLATE], [COPY]], ids=["lzma", "lzma2", "deflate", "stored"])
+def test_a_7z_whose_stream_breaks_behind_the_payload(steps: list[Step]) -> None:
+    """Whoever unpickles it has run the payload when the error comes; the same when the packed stream is what breaks."""
+    broken = HOSTILE[:-1] + b"X" + random.Random(1).randbytes(4000)
+    folder = Folder([("archive/data.pkl", broken), ("archive/version", b"3\n")], steps)
+    refused(forge_7z([folder], encode=True), "SL101", subject="os.system")
+    packed, sizes = folder.packed()
+    cut = Folder(folder.members, steps, stream=packed[: len(packed) * 3 // 4], sizes=sizes)
+    refused(forge_7z([cut]), "SL101", subject="os.system")
 
 
 TARS = {
