@@ -123,6 +123,15 @@ RULES: Final[dict[str, Rule]] = {
         Rule("SL706", "template-cost", _W, "a chat template asks for far more work than a conversation needs"),
         Rule("SL707", "template-unreadable", _W, "a chat template that Jinja does not parse, or that is too long to be judged"),
         Rule("SL708", "gguf-unusual", _W, "something in a GGUF file that no known writer writes"),
+        # 71x: ONNX
+        Rule("SL711", "onnx-external-path", _E, "data or code of an ONNX model lies where no model's data should"),
+        Rule("SL712", "onnx-custom-operator", _W, "an ONNX operator that neither ONNX, ONNX Runtime nor the model defines"),
+        Rule("SL713", "onnx-dangerous-operator", _E, "an ONNX operator that runs code, reaches files or the network"),
+        Rule("SL714", "onnx-malformed", _E, "an ONNX model is no valid protobuf message, or one that parsers read differently"),
+        Rule("SL715", "onnx-tensor", _E, "an ONNX tensor's description contradicts its bytes"),
+        Rule("SL716", "onnx-function", _E, "a function of an ONNX model does not end, or takes an operator's name"),
+        Rule("SL717", "onnx-unknown-field", _W, "a field that ONNX does not have"),
+        Rule("SL718", "onnx-external-data", _N, "tensors of an ONNX model have their data in another file"),
         # 84x: skops
         Rule("SL841", "skops-dangerous-type", _E, "a skops node names something that is known to run code or to reach out"),
         Rule("SL842", "skops-unknown-type", _W, "a skops node names a type that is none of scikit-learn's"),

@@ -118,7 +118,7 @@ def _build(contents: Contents, bank: StorageBank, unknown: Unknown, grants: Iter
         return {name: dense(bank, spec, hooks=False) for name, spec in contents.table.items()}
     main = contents.main
     if main is None and contents.error is None:
-        message = f"a {contents.format} file is no checkpoint: it can be scanned, locked and verified, and is not loaded as torch objects"
+        message = f"the file is {contents.format}, which can be scanned, locked and verified, and is not loaded as torch objects"
         raise UnsupportedError(message, hint="'safeload inspect' lists what is in it; the program that it is for can load it once it is verified")
     if main is None or main.walk.end is None:
         raise MalformedError(contents.error or "there is nothing in the file that could be built")

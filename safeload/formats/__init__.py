@@ -99,6 +99,12 @@ def _gguf() -> Format:
     return GgufFile()
 
 
+def _onnx() -> Format:
+    from safeload.formats.onnx_file import OnnxFile
+
+    return OnnxFile()
+
+
 def _npy() -> Format:
     from safeload.formats.npy_file import NpyFile
 
@@ -163,6 +169,7 @@ FORMATS: Final[tuple[Format, ...]] = (
     _Reader("safetensors", first.may_be_safetensors, _safetensors),
     _Reader("gguf", first.may_be_gguf, _gguf),
     _Reader("npy", first.may_be_npy, _npy),
+    _Reader("onnx", first.may_be_onnx, _onnx),
     _Reader("keras-json", first.may_be_keras_json, _keras_json),
     _Reader("7z", first.may_be_sevenzip, _sevenzip),
     _Reader("torch-tar", first.may_be_tar, _torch_tar),

@@ -21,6 +21,7 @@ __all__ = [
     "may_be_json",
     "may_be_keras_json",
     "may_be_npy",
+    "may_be_onnx",
     "may_be_safetensors",
     "may_be_sevenzip",
     "may_be_tar",
@@ -37,6 +38,7 @@ _LOCATOR: Final = 20
 _NEAR: Final = 4096
 _HDF5: Final = b"\x89HDF\r\n\x1a\n"
 _COMPRESSED: Final = (b"\x1f\x8b\x08", b"BZh", b"\xfd7zXZ\0", b"]\0\0", b"x", b"ZF0x", b"\x04\x22\x4d\x18", b"\x28\xb5\x2f\xfd")
+_MODEL_TAGS: Final = frozenset(bytes([tag]) for tag in b"\x08\x12\x1a\x22\x28\x32\x3a\x42\x72\xa2\xca\xd2")
 
 
 def looks_like_zip(source: Source) -> bool:
@@ -91,6 +93,11 @@ def may_be_npy(source: Source) -> bool:
 def may_be_sevenzip(source: Source) -> bool:
     """7z's magic."""
     return source.head(6) == b"7z\xbc\xaf\x27\x1c"
+
+
+def may_be_onnx(source: Source) -> bool:
+    """The tag of a field of ONNX's ModelProto: of its numbers 1 to 8, 14, 20, 25 and 26, each with its wire type."""
+    return source.head(1) in _MODEL_TAGS
 
 
 def may_be_tar(source: Source) -> bool:

@@ -9,7 +9,6 @@ Source of the format: the GGUF specification in ggml's repository, versions 1 to
 from __future__ import annotations
 
 import struct
-from dataclasses import dataclass
 from math import prod
 from typing import Final, NamedTuple
 
@@ -20,6 +19,7 @@ from safeload.formats.chat_template import internals_named, judge_template
 from safeload.formats.polyglot import second_stream
 from safeload.formats.storages import as_finding
 from safeload.formats.window import Window
+from safeload.lean_dataclass import dataclass
 from safeload.source import Limits, Reading, Source
 from safeload.walk import finding
 

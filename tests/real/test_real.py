@@ -10,12 +10,16 @@ import tempfile
 from pathlib import Path
 from typing import Final
 
+import onnx
 import pytest
 import safetensors.torch
 import torch
 
 import safeload
 from safeload.conversion import check, export
+from safeload.errors import UnsupportedError
+from safeload.findings import Outcome
+from safeload.inspection import inspect
 from tests.compare import assert_same
 from tests.real.fetch import RealFile, fetch, real_directory
 from tests.real.reference import extended_torch, script_state, torch_result, torch_value
@@ -142,9 +146,14 @@ def same_values(a: torch.Tensor, b: torch.Tensor) -> bool:
 
 
 @pytest.mark.parametrize("file", [file for file in FILES if file.path.suffix == ".onnx"], ids=label)
-def test_a_format_that_is_not_read_is_said_to_be_so(file: RealFile) -> None:
-    """ONNX files hold no pickle; until there is a reader for them, loading says what is missing."""
-    with pytest.raises(safeload.SafeloadError) as caught:
+def test_a_format_that_is_not_built_is_read_and_says_so(file: RealFile) -> None:
+    """ONNX models are allowed, listed as the onnx package sees them, and no checkpoints."""
+    report = safeload.scan(file.path)
+    assert (report.format, report.decision.outcome) == ("onnx", Outcome.ALLOWED)
+    shown = {tensor.name: (tensor.dtype, tensor.shape) for tensor in inspect(file.path).tensors}
+    theirs = onnx.load(file.path).graph.initializer
+    assert {one.name: (onnx.TensorProto.DataType.Name(one.data_type), tuple(one.dims)) for one in theirs}.items() <= shown.items()
+    with pytest.raises(UnsupportedError) as caught:
         safeload.load(file.path)
     row_of(file).safeload = type(caught.value).__name__
 

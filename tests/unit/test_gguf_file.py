@@ -73,7 +73,7 @@ def test_a_good_file_is_not_loaded(tmp_path: Path) -> None:
     """It is no checkpoint of torch's; the error says what can be done with it."""
     path = tmp_path / "m.gguf"
     path.write_bytes(GOOD)
-    with pytest.raises(UnsupportedError, match="a gguf file is no checkpoint: it can be scanned, locked and verified"):
+    with pytest.raises(UnsupportedError, match="the file is gguf, which can be scanned, locked and verified"):
         safeload.load(path, lock=False)
 
 
