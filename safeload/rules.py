@@ -137,5 +137,11 @@ RULES: Final[dict[str, Rule]] = {
         Rule("SL842", "skops-unknown-type", _W, "a skops node names a type that is none of scikit-learn's"),
         Rule("SL843", "skops-type-confusion", _E, "a skops node names one thing where it is judged and another where it is made"),
         Rule("SL844", "skops-schema", _W, "the schema is not what skops writes"),
+        # 85x: boosted trees, PMML
+        Rule("SL851", "model-out-of-bounds", _E, "an index, size or count of a model leads out of what the model has"),
+        Rule("SL852", "code-in-text", _W, "a text of a model's description reads like source code or a shell command"),
+        Rule("SL853", "xml-external", _E, "an XML document brings a DTD, entities, or a reference to something outside"),
+        Rule("SL854", "pmml-extension", _W, "PMML asks for something that the standard does not define"),
+        Rule("SL855", "model-malformed", _W, "the model is not as its own program writes it"),
     )
 }

@@ -117,6 +117,48 @@ def _sevenzip() -> Format:
     return SevenZipFile()
 
 
+def _catboost() -> Format:
+    from safeload.formats.catboost_file import CatBoostFile
+
+    return CatBoostFile()
+
+
+def _catboost_json() -> Format:
+    from safeload.formats.catboost_file import CatBoostJsonFile
+
+    return CatBoostJsonFile()
+
+
+def _lightgbm() -> Format:
+    from safeload.formats.lightgbm_file import LightGbmFile
+
+    return LightGbmFile()
+
+
+def _pmml() -> Format:
+    from safeload.formats.pmml_file import PmmlFile
+
+    return PmmlFile()
+
+
+def _xgboost_binary() -> Format:
+    from safeload.formats.xgboost_file import XGBoostBinaryFile
+
+    return XGBoostBinaryFile()
+
+
+def _xgboost_json() -> Format:
+    from safeload.formats.xgboost_file import XGBoostJsonFile
+
+    return XGBoostJsonFile()
+
+
+def _xgboost_ubjson() -> Format:
+    from safeload.formats.xgboost_file import XGBoostUbjsonFile
+
+    return XGBoostUbjsonFile()
+
+
 def _torch_tar() -> Format:
     from safeload.formats.torch_tar_file import TorchTarFile
 
@@ -172,6 +214,13 @@ FORMATS: Final[tuple[Format, ...]] = (
     _Reader("onnx", first.may_be_onnx, _onnx),
     _Reader("keras-json", first.may_be_keras_json, _keras_json),
     _Reader("7z", first.may_be_sevenzip, _sevenzip),
+    _Reader("catboost", first.may_be_catboost, _catboost),
+    _Reader("catboost-json", first.may_be_keras_json, _catboost_json),
+    _Reader("lightgbm", first.may_be_lightgbm, _lightgbm),
+    _Reader("pmml", first.may_be_xml, _pmml),
+    _Reader("xgboost-binary", first.may_be_xgboost_binary, _xgboost_binary),
+    _Reader("xgboost-json", first.may_be_keras_json, _xgboost_json),
+    _Reader("xgboost-ubjson", first.may_be_ubjson, _xgboost_ubjson),
     _Reader("torch-tar", first.may_be_tar, _torch_tar),
     _Reader("tar", first.may_be_tar, _tar),
     _Reader("compressed", first.may_be_compressed, _compressed),

@@ -16,16 +16,21 @@ __all__ = [
     "TAIL",
     "hdf5_start",
     "looks_like_zip",
+    "may_be_catboost",
     "may_be_compressed",
     "may_be_gguf",
     "may_be_json",
     "may_be_keras_json",
+    "may_be_lightgbm",
     "may_be_npy",
     "may_be_onnx",
     "may_be_safetensors",
     "may_be_sevenzip",
     "may_be_tar",
     "may_be_torch_legacy",
+    "may_be_ubjson",
+    "may_be_xgboost_binary",
+    "may_be_xml",
     "trailing_zip",
 ]
 
@@ -154,3 +159,31 @@ def hdf5_start(source: Source, *, front: bool) -> int | None:
 def may_be_torch_legacy(source: Source) -> bool:
     """Room for the magic number as an integer of ten bytes."""
     return source.size >= 12
+
+
+def may_be_catboost(source: Source) -> bool:
+    """CatBoost's magic."""
+    return source.head(4) == b"CBM1"
+
+
+def may_be_lightgbm(source: Source) -> bool:
+    """The word that LightGBM's text begins with."""
+    return source.head(8).removeprefix(b"\xef\xbb\xbf").startswith(b"tree")
+
+
+def may_be_xml(source: Source) -> bool:
+    """A "<" behind marks and blanks, in any encoding."""
+    head = source.head(512)
+    return not head.strip(b" \t\r\n\0") or head.lstrip(b"\xef\xbb\xbf\xff\xfe\0 \t\r\n")[:1] == b"<"
+
+
+def may_be_ubjson(source: Source) -> bool:
+    """An object whose first key's length, number or type follows."""
+    head = source.head(2)
+    return head[:1] == b"{" and head[1:] in (b"i", b"U", b"I", b"l", b"L", b"$", b"#")
+
+
+def may_be_xgboost_binary(source: Source) -> bool:
+    """XGBoost's magic, or a short text's length where its old header ends."""
+    head = source.head(144)
+    return head[:4] == b"binf" or (len(head) == 144 and 0 < head[136] < 100 and not any(head[137:144]))

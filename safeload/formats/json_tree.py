@@ -13,6 +13,7 @@ from safeload.findings import escape
 __all__ = ["Document", "parse_json", "texts_in", "whole"]
 
 _NAMED: Final = 8
+_CONTAINERS: Final = 2_000_000  # an empty one takes thirty times as much memory as it has bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,17 +46,20 @@ def parse_json(data: bytes | bytearray | memoryview, most: int, what: str = "the
 
     Args:
         data: UTF-8, with or without a byte order mark.
-        most: Longest document, in bytes; what comes of it takes up to twenty times as much memory.
+        most: Longest document, in bytes; what comes of it takes up to twelve times as much memory.
         what: For messages.
 
     Raises:
-        MalformedError: it is longer, is not JSON, is nested too deep, or holds a number of thousands of digits.
+        MalformedError: it is longer, is not JSON, is nested too deep, has millions of arrays, or holds a number of thousands of digits.
     """
     if len(data) > most:
         raise MalformedError(f"{what} has {len(data)} bytes; at most {most} are read")
+    raw = bytes(data)
+    if raw.count(b"[") + raw.count(b"{") > _CONTAINERS:
+        raise MalformedError(f"{what} has more than {_CONTAINERS} arrays and objects")
     pairs = _Pairs()
     try:
-        root = json.loads(bytes(data).decode("utf-8-sig"), object_pairs_hook=pairs.take)
+        root = json.loads(raw.decode("utf-8-sig"), object_pairs_hook=pairs.take)
     except RecursionError:
         raise MalformedError(f"{what} is nested too deep") from None
     except UnicodeDecodeError as error:
