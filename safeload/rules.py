@@ -104,6 +104,15 @@ RULES: Final[dict[str, Rule]] = {
         Rule("SL816", "hdf5-stream", _N, "a pickle stream is kept in an HDF5 file"),
         Rule("SL817", "hdf5-indirection", _N, "a soft link, or a reference of another kind, in an HDF5 file"),
         Rule("SL818", "hdf5-user-block", _N, "bytes of another program stand in front of the HDF5 data"),
+        # 82x: what lies beside the weights
+        Rule("SL821", "remote-code", _W, "a configuration names Python code that lies beside it"),
+        Rule("SL822", "code-elsewhere", _E, "a configuration names code of another repository"),
+        Rule("SL823", "imported-name", _E, "a configuration holds a dotted name that a library imports"),
+        Rule("SL824", "outside-directory", _E, "a configuration names a file outside of its directory"),
+        Rule("SL825", "link-outside", _E, "a link in a directory leads out of it"),
+        Rule("SL826", "direct-requirement", _W, "a list of requirements installs from an address"),
+        Rule("SL827", "asks-for-trust", _W, "a configuration asks to trust remote code"),
+        Rule("SL828", "config-not-read", _W, "a configuration could not be read, or not as a whole"),
         # 5xx: not a model
         Rule("SL501", "not-a-model", _W, "the file is something else"),
         Rule("SL502", "truncated", _W, "the file ends too early"),

@@ -81,6 +81,30 @@ def _hdf5() -> Format:
     return Hdf5File()
 
 
+def _config() -> Format:
+    from safeload.formats.hub_files import ConfigFile
+
+    return ConfigFile()
+
+
+def _template() -> Format:
+    from safeload.formats.hub_files import TemplateFile
+
+    return TemplateFile()
+
+
+def _requirements() -> Format:
+    from safeload.formats.hub_files import RequirementsFile
+
+    return RequirementsFile()
+
+
+def _yaml() -> Format:
+    from safeload.formats.hub_files import YamlFile
+
+    return YamlFile()
+
+
 def _zip() -> Format:
     from safeload.formats.zip_file import ZipFile
 
@@ -228,6 +252,10 @@ FORMATS: Final[tuple[Format, ...]] = (
     _Reader("joblib", _may_be_joblib, _joblib),
     _PICKLE,
     _Reader("index", first.may_be_json, _index),
+    _Reader("config", first.may_be_config, _config),
+    _Reader("chat-template", first.may_be_text, _template),
+    _Reader("requirements", first.may_be_text, _requirements),
+    _Reader("yaml", first.may_be_text, _yaml),
     _Reader("hdf5", lambda source: first.hdf5_start(source, front=True) is not None, _hdf5),
 )
 """In the order in which they are asked; the first that claims a file reads it."""

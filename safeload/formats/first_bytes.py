@@ -18,6 +18,7 @@ __all__ = [
     "looks_like_zip",
     "may_be_catboost",
     "may_be_compressed",
+    "may_be_config",
     "may_be_gguf",
     "may_be_json",
     "may_be_keras_json",
@@ -27,6 +28,7 @@ __all__ = [
     "may_be_safetensors",
     "may_be_sevenzip",
     "may_be_tar",
+    "may_be_text",
     "may_be_torch_legacy",
     "may_be_ubjson",
     "may_be_xgboost_binary",
@@ -40,6 +42,7 @@ TAIL: Final = 72 * 1024
 """Bytes in which an end record is searched: the reader inside torch looks 4 KiB further back than the format allows."""
 
 _LOCATOR: Final = 20
+_TEXT: Final = 1 << 20
 _NEAR: Final = 4096
 _HDF5: Final = b"\x89HDF\r\n\x1a\n"
 _COMPRESSED: Final = (b"\x1f\x8b\x08", b"BZh", b"\xfd7zXZ\0", b"]\0\0", b"x", b"ZF0x", b"\x04\x22\x4d\x18", b"\x28\xb5\x2f\xfd")
@@ -134,6 +137,16 @@ def may_be_keras_json(source: Source) -> bool:
     """The beginning of an object in any encoding that `json.loads` takes, perhaps behind a mark of it."""
     head = source.head(512)
     return not head.strip(b" \t\r\n\0") or head.lstrip(b"\xef\xbb\xbf\xff\xfe\0 \t\r\n")[:1] == b"{"
+
+
+def may_be_config(source: Source) -> bool:
+    """The beginning of a JSON object or list, perhaps behind a mark and blanks."""
+    return source.head(512).lstrip(b"\xef\xbb\xbf \t\r\n")[:1] in (b"{", b"[")
+
+
+def may_be_text(source: Source) -> bool:
+    """A small file without zero bytes at its front."""
+    return 0 < source.size <= _TEXT and b"\0" not in source.head(512)
 
 
 def hdf5_start(source: Source, *, front: bool) -> int | None:

@@ -158,7 +158,7 @@ def _foreign(module: str, name: str) -> Verdict:
     shown = escape(f"{module}.{name}", 120)
     known = know(module, name)
     if known.level is Level.ERROR:
-        return Verdict(Level.ERROR, f"names {shown}: {known.capability}; {known.reason}")
+        return Verdict(Level.ERROR, f"names {shown}: {known.reason or known.capability}")
     odd = deceptive(module, name)
     if odd is not None and not _MODULE.match(module):
         return Verdict(Level.ERROR, f"names {shown}: {odd}")

@@ -1,0 +1,207 @@
+"""A repository is more than its weights: configurations, templates and requirements that name code or reach out are found."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from safeload.cli import run
+from safeload.findings import Level, Outcome, Report
+from tests.forge_attacks import scan
+from tests.forge_zip import Part, forge
+
+
+def found(config: Any) -> set[tuple[str, Level]]:
+    report = scan(json.dumps(config).encode())
+    return {(item.rule, item.level) for item in report.findings if not item.rule.startswith("SL5")}
+
+
+E, W = Level.ERROR, Level.WARNING
+
+
+@pytest.mark.parametrize(
+    ("config", "expected"),
+    [
+        ({"auto_map": {"AutoModel": "modeling.Model"}}, {("SL821", W)}),
+        ({"auto_map": {"AutoTokenizer": ["tok.Slow", None]}}, {("SL821", W)}),
+        ({"auto_map": ["tok.Slow", None]}, {("SL821", W)}),
+        ({"auto_map": {"AutoModel": "owner/repo--modeling.Model"}}, {("SL822", E)}),
+        ({"auto_map": {"AutoModel": "../../other.Model"}}, {("SL824", E)}),
+        ({"text_config": {"auto_map": {"AutoModel": "m.Model"}}}, {("SL821", W)}),
+        ({"custom_pipelines": {"p": {"impl": "pipe.Pipe", "pt": []}}}, {("SL821", W)}),
+        ({"trust_remote_code": True}, {("SL827", W)}),
+        ({"tokenizer_args": {"trust_remote_code": "True"}}, {("SL827", W)}),
+        ({"_attn_implementation": "owner/kernel"}, {("SL822", E)}),
+        ({"experts_implementation": "owner/kernel:layer"}, {("SL822", E)}),
+        ({"in_features": 3, "activation_function": "os.system"}, {("SL823", E)}),
+        ({"in_features": 3, "activation_function": "my.module.Act"}, {("SL823", W)}),
+        ([{"idx": 0, "path": "", "type": "builtins.eval"}], {("SL823", E)}),
+        ([{"idx": 0, "path": "/etc", "type": "sentence_transformers.models.Pooling"}], {("SL824", E)}),
+        ([{"idx": 0, "path": "", "type": "my_package.Module"}], {("SL823", W)}),
+        ({"types": {"a": "subprocess.Popen"}, "structure": {}}, {("SL823", E)}),
+        ({"_class_name": ["pipeline", "Pipe"], "_diffusers_version": "0.30"}, {("SL821", W)}),
+        ({"_class_name": "P", "_diffusers_version": "0.30", "x": ["os", "system"]}, {("SL823", E)}),
+        ({"_class_name": "P", "_diffusers_version": "0.30", "unet": ["my_unet", "Net"]}, {("SL823", W)}),
+        ({"peft_type": "LORA", "auto_mapping": {"parent_library": "transformers_modules.o.r.m", "base_model_class": "M"}}, {("SL821", W)}),
+        ({"peft_type": "LORA", "auto_mapping": {"parent_library": "subprocess", "base_model_class": "Popen"}}, {("SL823", E)}),
+        ({"model": {"_target_": "builtins.exec"}}, {("SL823", E)}),
+    ],
+)  # fmt: skip
+def test_code_that_a_configuration_names_is_found(config: Any, expected: set[tuple[str, Level]]) -> None:
+    assert found(config) == expected
+    report = scan(json.dumps(config).encode())
+    assert report.format == "config"
+    assert report.decision.outcome is Outcome.REFUSED
+
+
+ORDINARY = [
+    {"model_type": "bert", "architectures": ["BertModel"], "hidden_act": "gelu", "activation_function": "gelu_new"},
+    {"auto_map": None, "trust_remote_code": False, "_attn_implementation": "sdpa", "attn_implementation": None},
+    {"in_features": 3, "activation_function": "torch.nn.modules.activation.Tanh"},
+    [{"idx": 0, "name": "0", "path": "", "type": "sentence_transformers.models.Transformer"}, {"path": "1_Pooling", "type": "sentence_transformers.models.Pooling"}],
+    {"_class_name": "StableDiffusionPipeline", "_diffusers_version": "0.30", "unet": ["diffusers", "UNet2DConditionModel"],
+     "safety_checker": ["stable_diffusion", "StableDiffusionSafetyChecker"], "feature_extractor": [None, None], "vae": ["diffusers", "VAE"]},
+    {"model": {"vocab": {"auto_map": 1, "trust_remote_code": 2, "chat_template": 3, "_target_": 4}, "type": "BPE"}},
+    {"peft_type": "LORA", "auto_mapping": {"parent_library": "transformers.models.llama.modeling_llama", "base_model_class": "LlamaForCausalLM"}},
+    {"chat_template": "{{ messages }}", "tokenizer_class": "X"},
+    {}, [], {"a": [{"type": "x"}]}, [1, 2], ["type"],
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("config", ORDINARY)
+def test_an_ordinary_configuration_is_text(tmp_path: Path, capsys: pytest.CaptureFixture[str], config: Any) -> None:
+    """Nobody claims it, so that a walk lists it under skipped."""
+    pytest.importorskip("jinja2", reason="needs Jinja, which parses the template among them")
+    assert not found(config)
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    status, result = run_json(tmp_path, capsys)
+    assert status == 0
+    assert result["files"] == []
+    assert [item["why"] for item in result["skipped"]] in (["JSON text"], ["text"])
+
+
+def run_json(path: Path, capsys: pytest.CaptureFixture[str]) -> tuple[int, Any]:
+    status = run(["scan", "--format", "json", str(path)])
+    return status, json.loads(capsys.readouterr().out)
+
+
+def test_a_template_among_the_configuration_is_judged() -> None:
+    hostile = "{{ ''.__class__.__mro__[1].__subclasses__() }}"
+    for config in (
+        {"chat_template": hostile},
+        {"chat_template": [{"name": "default", "template": hostile}]},
+        {"chat_template": {"a": hostile}},
+    ):
+        assert ("SL703", E) in found(config)
+
+
+def test_a_template_as_a_file_is_judged() -> None:
+    report = scan(b"{% for m in messages %}{{ ''.__class__.__mro__ }}{% endfor %}")
+    assert report.format == "chat-template"
+    assert report.decision.outcome is Outcome.REFUSED
+    assert scan(b"{% for m in messages %}{{ m['content'] }}{% endfor %}").format == "unknown"
+
+
+def test_letters_written_as_escapes_are_the_same_letters() -> None:
+    assert "SL821" in {item.rule for item in scan(b'{"\\u0061uto_map": {"AutoModel": "m.Model"}}').findings}
+
+
+def test_a_configuration_that_is_nested_too_deep_is_not_passed_by() -> None:
+    report = scan(b'{"auto_map": ' + b"[" * 200_000)
+    assert {item.rule for item in report.findings} == {"SL828"}
+    assert report.decision.outcome is Outcome.REFUSED
+
+
+def test_keys_that_stand_twice_are_named_beside_what_was_found() -> None:
+    report = scan(b'{"auto_map": {"AutoModel": "m.Model"}, "a": 1, "a": 2}')
+    assert {item.rule for item in report.findings} == {"SL821", "SL828"}
+
+
+# ---- requirements
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "x @ git+https://host/x.git@main", "x @ https://host/x.whl", "x[a,b] @ file:///tmp/x", "git+ssh://git@host/x.git", "https://host/x-1.0.tar.gz",
+        "-e git+https://host/x.git#egg=x", "-e ./local", "--editable ../local", "--trusted-host host", "-i http://host/simple",
+        "--extra-index-url http://host/simple", "file:./x",
+    ],
+)  # fmt: skip
+def test_what_is_installed_from_an_address_is_found(line: str) -> None:
+    report = scan(f"# packages\ntorch>=2.0 ; python_version < '3.12'\n{line}\nnumpy==1.26 \\\n    --hash=sha256:00\n".encode())
+    assert report.format == "requirements"
+    assert [(item.rule, item.level) for item in report.findings] == [("SL826", W)]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "torch\nnumpy>=1.2,<2\nscipy[all]==1.0 # why\n-r other.txt\n--extra-index-url https://host/simple\n", "see https://host/x.whl for more\n",
+        "# A model\n\nInstall it with `pip install git+https://host/x.git`.\n", "https://host/page\n", "/usr/bin/x\n", "../../blobs/abc\n", "word\nother\n",
+    ],
+)  # fmt: skip
+def test_other_text_is_no_list_of_addresses(text: str) -> None:
+    assert scan(text.encode()).format == "unknown"
+
+
+# ---- YAML
+
+
+@pytest.mark.parametrize(
+    ("text", "level"),
+    [
+        ("a: !!python/object/apply:os.system ['id']", E),
+        ("a: !!python/name:builtins.eval ''", E),
+        ("- !!python/object/new:subprocess.Popen []", E),
+        ("---\na: !<tag:yaml.org,2002:python/object/apply:os.system> ['id']", E),
+        ("a: !apply:os.system [id]", E),
+        ("!!python/object/apply:os.system ['id']", E),
+        ("a: !!python/object:my_package.Thing {}", W),
+        ("a: !new:my_package.Thing", W),
+    ],
+)
+def test_tags_that_make_python_objects_are_found(text: str, level: Level) -> None:
+    report = scan(text.encode())
+    assert report.format == "yaml"
+    assert [(item.rule, item.level) for item in report.findings] == [("SL823", level)]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "a: 1\nb: [x, y]\n", "a: !ref <b>\n", "a: !!python/tuple [1, 2]\n", "a: !new:speechbrain.nnet.Linear\nb: !new:torch.nn.ReLU\n",
+        "# see !!python/object/apply:os.system\na: 1\n", "Never write !!python/object/apply:os.system in a file.\n", "wow!new:thing.x\n",
+    ],
+)  # fmt: skip
+def test_other_yaml_is_text(text: str) -> None:
+    assert scan(text.encode()).format == "unknown"
+
+
+# ---- where they lie
+
+
+def test_a_directory_shows_the_findings_at_their_files(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Each under the file that says it; what asks for nothing stays under skipped."""
+    (tmp_path / "config.json").write_text('{"auto_map": {"AutoModel": "modeling.Model"}}')
+    (tmp_path / "modeling.py").write_text("class Model: ...\n")
+    (tmp_path / "README.md").write_text("# A model\n")
+    status, result = run_json(tmp_path, capsys)
+    assert status == 1
+    assert [(Path(item["path"]).name, item["format"], [one["rule"] for one in item["findings"]]) for item in result["files"]] == [
+        ("config.json", "config", ["SL821"])
+    ]
+    assert sorted(Path(item["path"]).name for item in result["skipped"]) == ["README.md", "modeling.py"]
+
+
+def test_a_repository_in_an_archive_is_read_the_same() -> None:
+    report = scan(forge(Part("r/config.json", b'{"auto_map": {"AutoModel": "owner/repo--m.Model"}}'), Part("r/README.md", b"text")))
+    assert [(item.rule, item.member) for item in report.findings if item.level is E] == [("SL822", "r/config.json")]
+
+
+def test_hostile_text_is_escaped() -> None:
+    report: Report = scan(b'{"auto_map": {"A\\u001b[2J": "x\\u001b[2J.y"}, "trust_remote_code": true}')
+    assert all("\x1b" not in item.message for item in report.findings)
