@@ -5,11 +5,14 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import Iterator, Sequence
+from typing import Final
 
 from safeload.lean_dataclass import dataclass
 from safeload.policy import glob_match
 
-__all__ = ["Found", "files_below", "matches"]
+__all__ = ["OUTSIDE", "Found", "files_below", "matches"]
+
+OUTSIDE: Final = "a link that leads out of the directory: name the place it leads to"
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +73,18 @@ def files_below(top: str | os.PathLike[str], *, include: Sequence[str] = (), exc
         todo.extend(reversed(later))
 
 
+def _within(target: str, real: str) -> bool:
+    """Whether a link's target belongs to a directory: it lies in it, or is a file of the hub's cache around it.
+
+    That cache keeps a repository's files once, in `blobs`, and each revision in `snapshots/REVISION` as links to them.
+    """
+    if target == real or target.startswith(os.path.join(real, "")):
+        return True
+    above, _, revision = real.rpartition(os.sep)
+    repository, _, snapshots = above.rpartition(os.sep)
+    return bool(revision) and snapshots == "snapshots" and os.path.dirname(target) == os.path.join(repository, "blobs")
+
+
 def _joined(root: str, relative: str) -> str:
     if root == ".":
         return relative or "."
@@ -85,8 +100,8 @@ def _entry(entry: os.DirEntry[str], path: str, relative: str, real: str) -> Foun
                 return Found(path, relative)
             return Found(path, relative, problem="not a regular file: a pipe, socket or device has no bytes to look at")
         target = os.path.realpath(path, strict=True)
-        if target != real and not target.startswith(os.path.join(real, "")):
-            return Found(path, relative, problem="a link that leads out of the directory: name the place it leads to")
+        if not _within(target, real):
+            return Found(path, relative, problem=OUTSIDE)
         if os.path.isdir(target):
             return Found(path, relative, skipped="a link to a directory of the same tree, which is looked at there")
     except OSError as error:

@@ -14,6 +14,7 @@ from safeload.findings import Decision, Finding, Level, Outcome, Report, escape
 from safeload.lean_dataclass import dataclass, replace
 from safeload.policy import decide
 from safeload.remote import shown
+from safeload.rules import RULES
 from safeload.source import Source
 
 if TYPE_CHECKING:
@@ -161,7 +162,7 @@ def scan_all(jobs: Iterable[Job], context: Context, settings: Settings) -> Itera
 def scan_file(job: Job, context: Context, settings: Settings) -> Report | Skipped:
     """Scan one file; whatever goes wrong is in the report."""
     if job.problem is not None:
-        return failed(job.path, job.problem)
+        return _problem(job.path, job.problem)
     try:
         target = context.target(job.path, remote=True)
         with Source.open(target.file) as source:
@@ -181,6 +182,14 @@ def scan_file(job: Job, context: Context, settings: Settings) -> Report | Skippe
         return failed(job.path, error.message)
     except OSError as error:
         return failed(job.path, (error.strerror or str(error)).lower())
+
+
+def _problem(path: str, why: str) -> Report:
+    """The report of what a walk found and cannot look at."""
+    from safeload.directory import OUTSIDE
+
+    finding = Finding(rule="SL825", level=RULES["SL825"].level, message=why)
+    return replace(failed(path, why), findings=(finding,) if why == OUTSIDE else ())
 
 
 def failed(path: str, why: str) -> Report:

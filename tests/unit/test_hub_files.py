@@ -61,11 +61,12 @@ ORDINARY = [
     {"model_type": "bert", "architectures": ["BertModel"], "hidden_act": "gelu", "activation_function": "gelu_new"},
     {"auto_map": None, "trust_remote_code": False, "_attn_implementation": "sdpa", "attn_implementation": None},
     {"in_features": 3, "activation_function": "torch.nn.modules.activation.Tanh"},
-    [{"idx": 0, "name": "0", "path": "", "type": "sentence_transformers.models.Transformer"}, {"path": "1_Pooling", "type": "sentence_transformers.models.Pooling"}],
+    [{"idx": 0, "path": "", "type": "sentence_transformers.models.Transformer"},
+     {"path": "1_Pooling", "type": "sentence_transformers.models.Pooling"}],
     {"_class_name": "StableDiffusionPipeline", "_diffusers_version": "0.30", "unet": ["diffusers", "UNet2DConditionModel"],
-     "safety_checker": ["stable_diffusion", "StableDiffusionSafetyChecker"], "feature_extractor": [None, None], "vae": ["diffusers", "VAE"]},
+     "safety_checker": ["stable_diffusion", "StableDiffusionSafetyChecker"], "feature_extractor": [None, None]},
     {"model": {"vocab": {"auto_map": 1, "trust_remote_code": 2, "chat_template": 3, "_target_": 4}, "type": "BPE"}},
-    {"peft_type": "LORA", "auto_mapping": {"parent_library": "transformers.models.llama.modeling_llama", "base_model_class": "LlamaForCausalLM"}},
+    {"auto_mapping": {"parent_library": "transformers.models.llama.modeling_llama", "base_model_class": "LlamaForCausalLM"}},
     {"chat_template": "{{ messages }}", "tokenizer_class": "X"},
     {}, [], {"a": [{"type": "x"}]}, [1, 2], ["type"],
 ]  # fmt: skip
@@ -140,8 +141,9 @@ def test_what_is_installed_from_an_address_is_found(line: str) -> None:
 @pytest.mark.parametrize(
     "text",
     [
-        "torch\nnumpy>=1.2,<2\nscipy[all]==1.0 # why\n-r other.txt\n--extra-index-url https://host/simple\n", "see https://host/x.whl for more\n",
-        "# A model\n\nInstall it with `pip install git+https://host/x.git`.\n", "https://host/page\n", "/usr/bin/x\n", "../../blobs/abc\n", "word\nother\n",
+        "torch\nnumpy>=1.2,<2\nscipy[all]==1.0 # why\n-r other.txt\n--extra-index-url https://host/simple\n",
+        "see https://host/x.whl for more\n", "# A model\n\nInstall it with `pip install git+https://host/x.git`.\n",
+        "https://host/page\n", "/usr/bin/x\n", "../../blobs/abc\n", "word\nother\n",
     ],
 )  # fmt: skip
 def test_other_text_is_no_list_of_addresses(text: str) -> None:
@@ -205,3 +207,29 @@ def test_a_repository_in_an_archive_is_read_the_same() -> None:
 def test_hostile_text_is_escaped() -> None:
     report: Report = scan(b'{"auto_map": {"A\\u001b[2J": "x\\u001b[2J.y"}, "trust_remote_code": true}')
     assert all("\x1b" not in item.message for item in report.findings)
+
+
+# ---- links
+
+
+def test_a_link_out_of_the_directory_is_named_and_leaves_the_verdict_open(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "model").mkdir()
+    (tmp_path / "secret").write_text("text")
+    (tmp_path / "model" / "weights.bin").symlink_to(tmp_path / "secret")
+    status, result = run_json(tmp_path / "model", capsys)
+    assert status == 2
+    assert [(item["decision"], item["findings"][0]["rule"]) for item in result["files"]] == [("error", "SL825")]
+
+
+def test_the_links_of_a_hubs_cache_are_followed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Every download lies in it so: `snapshots/REVISION/file` leads to `blobs/DIGEST`. Nothing else around it is reached."""
+    blobs, snapshot = tmp_path / "models--o--m" / "blobs", tmp_path / "models--o--m" / "snapshots" / "abc"
+    blobs.mkdir(parents=True)
+    snapshot.mkdir(parents=True)
+    (blobs / "d1").write_bytes(b"cos\nsystem\n(S'true'\ntR.")
+    (tmp_path / "models--o--m" / "refs").write_text("text")
+    (snapshot / "a.bin").symlink_to("../../blobs/d1")
+    (snapshot / "b.bin").symlink_to("../../refs")
+    status, result = run_json(snapshot, capsys)
+    assert status == 2
+    assert [(Path(item["path"]).name, item["decision"]) for item in result["files"]] == [("a.bin", "refused"), ("b.bin", "error")]
