@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import gc
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any
 
 from safeload.context import Context, Target
-from safeload.errors import MalformedError, ProgramError, SafeloadError
+from safeload.errors import MalformedError, PinError, ProgramError, SafeloadError, SafeloadWarning, warn
 from safeload.findings import Report
 from safeload.formats import Contents
 from safeload.lean_dataclass import replace
@@ -20,8 +20,10 @@ if TYPE_CHECKING:
     import datetime as dt
     from pathlib import Path
 
+    from safeload.gate import Original
     from safeload.lockfile import Pin
     from safeload.torch_arguments import Arguments
+    from safeload.twins import Twin
 
 __all__ = ["load", "load_with", "scan", "scan_source"]
 
@@ -165,8 +167,38 @@ def load_with(
         remote: Whether a text may be an address.
     """
     target = context.target(f, remote=remote)
-    with Source.open(target.file) as source, _no_collections():
+    with ExitStack() as stack, _no_collections():
+        twin = _twin(context, target, arguments, stack, read)
+        if twin is not None:
+            try:
+                return _load(twin.source, context, twin.target, arguments, granted=granted, read=read, part=part, original=twin.original)
+            except (PinError, MalformedError) as error:
+                if twin.kept is None:
+                    raise
+                from safeload.conversion.cache import TwinCache
+
+                # A hint that does not prove itself is not used: the file that was asked for is there, and is judged as ever.
+                TwinCache(twin.kept.path.parent).discard(twin.kept.source_sha256)
+                warn(f"{twin.source.name}: dropped from the cache: {error.message}", SafeloadWarning)
+        source = stack.enter_context(Source.open(target.file))
         return _load(source, context, target, arguments, granted=granted, read=read, part=part)
+
+
+def _twin(
+    context: Context, target: Target, arguments: Arguments, stack: ExitStack, read: Callable[[Contents], None] | None
+) -> Twin | None:
+    """The converted file that is loaded in the target's place; None where there is none, and nothing is imported to find that."""
+    lock = context.lock
+    if lock is None or not isinstance(target.file, str):
+        return None
+    if not context.policy.caches and all(file.converted is None for model in lock.models for file in model.files):
+        return None
+    from safeload.twins import twin_of
+
+    found = twin_of(context, target, arguments.reading(), stack)
+    # What TorchScript's code says of its modules lies in the archive alone, and a caller with `read` asks for it.
+    scripted = found is not None and read is not None and found.original.pin.file.format == "torchscript"
+    return None if scripted else found
 
 
 @contextmanager
@@ -187,7 +219,7 @@ def _no_collections() -> Iterator[None]:
 
 def _load(
     source: Source, context: Context, target: Target, arguments: Arguments, *, granted: bool, read: Callable[[Contents], None] | None,
-    part: bool,
+    part: bool, original: Original | None = None,
 ) -> Any:  # fmt: skip
     from safeload.build.torch_tensors import build_torch
     from safeload.gate import Gate, announced, leaf_bytes, pinned_first, refuse_unreadable
@@ -196,13 +228,17 @@ def _load(
     if contents is not None and contents.shards is not None:
         return _load_index(contents, source, context, target, report, arguments, granted=granted, part=part)
     unknown = arguments.unknown or context.policy_for(target.pin).unknown_globals
-    gate = Gate(context, target, source, report, inert=unknown == "inert")
+    gate = Gate(context, target, source, report, inert=unknown == "inert", original=original)
     with announced(gate), pinned_first(gate):
         refuse_unreadable(source, contents, report)
         if contents is None:
             raise MalformedError("no reader claims the file", where=source.name)
         if contents.format == "torchscript" and arguments.weights_only:
             raise _program(source)
+        if original is not None:
+            from safeload.twins import require_twin
+
+            require_twin(contents, gate)
         # Without a lock nothing but the report decides, so a refusal comes before the tensors' bytes are read.
         if not gate.needs_digest:
             gate.match()

@@ -12,8 +12,17 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from safeload.context import Context, Target
-from safeload.errors import EmptyFileError, MalformedError, NotAModelError, PinError, SafeloadError, UnpinnedWarning, warn
-from safeload.findings import Outcome, Report
+from safeload.errors import (
+    EmptyFileError,
+    MalformedError,
+    NotAModelError,
+    PinError,
+    SafeloadError,
+    SignatureError,
+    UnpinnedWarning,
+    warn,
+)
+from safeload.findings import Outcome, Report, escape
 from safeload.formats import Contents
 from safeload.policy import Policy, decide, denied_reason, unpinned_finding
 from safeload.source import Source
@@ -21,7 +30,7 @@ from safeload.source import Source
 if TYPE_CHECKING:
     from safeload.lockfile import Pin
 
-__all__ = ["Gate", "announced", "leaf_bytes", "pinned_first", "refuse_unreadable", "sha256_and_tree", "torch_safe_globals"]
+__all__ = ["Gate", "Original", "announced", "leaf_bytes", "pinned_first", "refuse_unreadable", "sha256_and_tree", "torch_safe_globals"]
 
 _NOT_HERE = frozenset({"SL501", "SL502", "SL503"})
 
@@ -51,15 +60,41 @@ def leaf_bytes() -> int:
     return LEAF_BYTES
 
 
+@dataclass(frozen=True, slots=True)
+class Original:
+    """The pinned file in whose place its converted twin is loaded.
+
+    Attributes:
+        pin: Its pin.
+        source: The open file, whose bytes were compared with the pin; None when it is not there any more.
+    """
+
+    pin: Pin
+    source: Source | None
+
+
 @dataclass(slots=True)
 class Gate:
-    """Pin, grants and decision of one load. Everything that can refuse it goes through here."""
+    """Pin, grants and decision of one load. Everything that can refuse it goes through here.
+
+    Attributes:
+        context: The policy and the lock in force.
+        target: What was asked for.
+        source: What is loaded.
+        report: What is in it.
+        inert: Whether unknown globals become inert data.
+        original: When `source` is a converted twin: what it was made from, which is what people sign.
+        pin: The pin that covers `source`, once it is known.
+        matched: Whether the bytes were compared with it.
+        stamped: Whether a stamp says that they were, before.
+    """
 
     context: Context
     target: Target
     source: Source
     report: Report
     inert: bool
+    original: Original | None = None
     pin: Pin | None = None
     matched: bool = False
     stamped: bool = False
@@ -159,7 +194,9 @@ class Gate:
 
     def _signed(self, held: Policy) -> None:
         """Refuse a complete model with a file too many, and signatures that are demanded and do not verify."""
-        pin, lock_path = self.pin, self.context.lock_path
+        pin, source, lock_path = self.pin, self.source, self.context.lock_path
+        if self.original is not None:
+            pin = self.original.pin
         if pin is not None and pin.model.complete and pin.matched_by != "digest" and lock_path is not None:
             from safeload.lockfile import require_complete
 
@@ -168,8 +205,14 @@ class Gate:
             return
         from safeload.signatures import demanded, require_signers
 
-        if demanded(held, pin.model if pin is not None else None):
-            require_signers(held, self.context.lock, lock_path, pin, self.source)
+        if not demanded(held, pin.model if pin is not None else None):
+            return
+        if self.original is not None:
+            if self.original.source is None:
+                where, hint = escape(str(self.original.pin.path), 1000), "signatures are checked over its bytes: put it back"
+                raise SignatureError("the file that was signed is not there", where=where, hint=hint, check="missing")
+            source = self.original.source
+        require_signers(held, self.context.lock, lock_path, pin, source)
 
 
 def _warn_unpinned(name: str) -> None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from safeload.cli.options import BYTES, PATH, force_option, format_option, lock_option, policy_option, quiet_option
+from safeload.cli.options import BYTES, PATH, force_option, format_option, policy_option, quiet_option
 from safeload.cli.output import Line, as_json, count, emit, outcome_style, place, short_digest, size_text, summary
 from safeload.cli.progress import Progress
 from safeload.cli.render.json_output import path_text
@@ -23,7 +23,26 @@ __all__ = ["command"]
 _SHOWN = 50
 
 
-@click.command(name="convert")
+_IN_FORCE = ""  # what --lock stands for alone
+
+
+class _Command(click.Command):
+    """Takes `--lock` with a value and without: where SRC would be missing, what looks like its value is SRC."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Parse, with the flag told from the option."""
+        given = list(args)
+        try:
+            return super().parse_args(ctx, list(args))
+        except click.MissingParameter:
+            at = given.index("--lock") if "--lock" in given else -1
+            if at < 0 or at + 1 >= len(given):
+                raise
+            ctx.params.clear()
+            return super().parse_args(ctx, [*given[:at], f"--lock={_IN_FORCE}", *given[at + 1 :]])
+
+
+@click.command(name="convert", cls=_Command)
 @click.argument("src", type=PATH)
 @click.argument("dst", type=PATH, required=False)
 @click.option("--check", is_flag=True, help="Write nothing: prove that DST holds all that SRC holds.")
@@ -31,20 +50,25 @@ _SHOWN = 50
 @click.option("--transformers", is_flag=True, help="As --state-dict, laid out for a directory that from_pretrained reads.")
 @click.option("--strict", is_flag=True, help="Refuse unknown classes, rather than keep their objects as inert data.")
 @click.option("--max-shard-size", type=BYTES, metavar="SIZE", help="Split the output into files of at most SIZE, with an index.")
+@click.option("--tree", is_flag=True, help="SRC is a directory: convert every checkpoint in it, each beside itself.")
 @click.option("--dry-run", is_flag=True, help="Write nothing, and say what would be written.")
 @force_option("Overwrite DST.")
 @format_option("text", "json")
 @quiet_option
 @policy_option
-@lock_option
+@click.option(
+    "--lock", type=str, metavar="[FILE]", is_flag=False, flag_value=_IN_FORCE,
+    help="Pin the output as the twin of SRC, which is pinned, in FILE or in the lockfile in force: loads take it from then on.",
+)  # fmt: skip
 def command(
     src: str, dst: str | None, check: bool, state_dict: bool, transformers: bool, strict: bool, max_shard_size: int | None,
-    dry_run: bool, force: bool, kind: str, quiet: bool, policy: str | None, lock: str | None,
+    tree: bool, dry_run: bool, force: bool, kind: str, quiet: bool, policy: str | None, lock: str | None,
 ) -> int:  # fmt: skip
     """Write SRC as safetensors, and print what was kept. Nothing in SRC is run.
 
-    SRC is a checkpoint, the index of one in several files, a directory (every checkpoint in it is converted beside itself,
-    and what was converted already is passed by), or a model's name. DST is by default SRC with the ending .safetensors.
+    SRC is a checkpoint, the index of one in several files, a directory (as with --tree: every checkpoint in it is converted
+    beside itself, and what was converted already is passed by), or a model's name. DST is by default SRC with the ending
+    .safetensors.
 
     What safetensors has no place for (the tree around the tensors, plain data, unknown classes as inert data) goes into its
     metadata, so that nothing is lost.
@@ -56,19 +80,24 @@ def command(
     from safeload.conversion import convert as convert_files
 
     if check:
-        if dst is None or state_dict or transformers or strict or max_shard_size is not None or dry_run or force:
+        if dst is None or state_dict or transformers or strict or max_shard_size or tree or dry_run or force or lock is not None:
             raise click.UsageError("--check takes SRC and DST, and no option about writing")
         with Progress("comparing", None, unit="bytes", quiet=quiet) as bar:
             found = check_files(src, dst, policy=policy, progress=bar.reach)
         emit(_check_json(found) if kind == "json" else _check_lines(found, dst))
         summary(_check_summary(found), quiet=quiet)
         return 0 if found.same else 1
-    if Path(src).is_dir():
+    record, lock = lock is not None, None if lock == _IN_FORCE else lock
+    if tree or Path(src).is_dir():
         if dst is not None:
             raise click.UsageError("a directory is converted in place: each file beside itself, so DST has no meaning")
+        if record:
+            raise click.UsageError("--lock is about one file; 'safeload lock --convert DIR' pins and converts all of a directory")
+        if not Path(src).is_dir():
+            raise click.UsageError(f"--tree takes a directory, and '{src}' is none")
         items = _convert_tree(
             src, quiet=quiet, force=force, state_dict=state_dict, transformers=transformers, strict=strict, dry_run=dry_run,
-            max_shard_size=max_shard_size, policy=policy, lock=lock,
+            max_shard_size=max_shard_size, policy=policy,
         )  # fmt: skip
         emit(_tree_json(items) if kind == "json" else _tree_lines(items))
         summary(_tree_summary(items), quiet=quiet)
@@ -76,7 +105,7 @@ def command(
     with Progress("converting", None, unit="bytes", quiet=quiet) as bar:
         result = convert_files(
             src, dst, force=force, state_dict=state_dict, transformers=transformers, strict=strict, dry_run=dry_run,
-            max_shard_size=max_shard_size, policy=policy, lock=lock, progress=bar.reach,
+            max_shard_size=max_shard_size, policy=policy, lock=lock, record=record, progress=bar.reach,
         )  # fmt: skip
     emit(_json(result) if kind == "json" else _lines(result))
     summary(_summary(result), quiet=quiet)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,14 +14,15 @@ from safeload.cli.lock_command import STATUS
 from safeload.cli.options import PATH, force_option, format_option, lock_option, output_option, policy_option, quiet_option
 from safeload.cli.output import Line, as_json, check_output, emit, outcome_style, place, summary
 from safeload.cli.render.json_output import path_text
-from safeload.context import Context
+from safeload.context import Context, Target
 from safeload.errors import RefusedError, SafeloadError
 from safeload.findings import Outcome, Report, escape
 from safeload.gate import Gate, refuse_unreadable
 from safeload.lockfile import Pin
 from safeload.policy import CHOICES, Policy
 from safeload.reporting import examine
-from safeload.source import Source
+from safeload.source import Reading, Source
+from safeload.twins import require_twin, twin_of
 
 __all__ = ["command"]
 
@@ -36,6 +38,7 @@ class _Answer:
     policy: Policy
     context: Context
     error: SafeloadError | None = None
+    twin: str | None = None
 
 
 @click.command(name="load")
@@ -71,23 +74,40 @@ def command(
 def _ask(path: str, context: Context, *, inert: bool) -> _Answer:
     """Go the way of a load up to the point where something would be built."""
     target = context.target(path, remote=True)
-    with Source.open(target.file) as source:
+    with ExitStack() as stack:
+        try:
+            twin = twin_of(context, target, Reading(), stack, make=False)
+        except SafeloadError as error:
+            report = Report(path=target.path or path, format=target.pin.file.format or "data" if target.pin is not None else "unknown")
+            return _answer(path, context, target, report, target.pin, error)
+        original = twin.original if twin is not None else None
+        wanted = twin.target if twin is not None else target
+        source = twin.source if twin is not None else stack.enter_context(Source.open(target.file))
         contents, report = examine(source)
         held = context.policy_for(target.pin)
-        gate = Gate(context, target, source, report, inert=inert or held.unknown_globals == "inert")
-        outcome, problem = Outcome.ALLOWED, None
+        gate = Gate(context, wanted, source, report, inert=inert or held.unknown_globals == "inert", original=original)
         try:
             gate.match()
             refuse_unreadable(source, contents, report)
+            if contents is not None:
+                require_twin(contents, gate)
             gate.decide()
         except SafeloadError as error:
-            problem = error
-            outcome = Outcome.REFUSED if isinstance(error, RefusedError) else Outcome.ERROR
-        pinned = gate.pin or target.pin
-        return _Answer(
-            path=target.path or path, report=gate.report, outcome=outcome, pin=pinned, policy=context.policy_for(pinned),
-            context=context, error=problem,
-        )  # fmt: skip
+            problem: SafeloadError | None = error
+        else:
+            problem = None
+        pinned = original.pin if original is not None else gate.pin or target.pin
+        return _answer(path, context, target, gate.report, pinned, problem, twin=source.name if twin is not None else None)
+
+
+def _answer(
+    path: str, context: Context, target: Target, report: Report, pin: Pin | None, problem: SafeloadError | None, twin: str | None = None
+) -> _Answer:
+    outcome = Outcome.ALLOWED if problem is None else Outcome.REFUSED if isinstance(problem, RefusedError) else Outcome.ERROR
+    return _Answer(
+        path=target.path or path, report=report, outcome=outcome, pin=pin, policy=context.policy_for(pin), context=context,
+        error=problem, twin=twin,
+    )  # fmt: skip
 
 
 def _lines(answer: _Answer) -> list[Line]:
@@ -104,6 +124,8 @@ def _lines(answer: _Answer) -> list[Line]:
     pin = answer.pin
     covered = "none" if pin is None else f'"{escape(pin.model.name)}" by {pin.matched_by}, {pin.file.digest.short}'
     lines.append([("  pin     ", "bold"), (covered, "")])
+    if answer.twin is not None:
+        lines.append([("  twin    ", "bold"), (f"{place(answer.twin)} is loaded in its place", "")])
     lines.append([("  lock    ", "bold"), ("none in force" if lock_path is None else place(lock_path), "")])
     lines.append([("  policy  ", "bold"), (place(answer.policy.origin) if answer.policy.origin else "none found: defaults", "")])
     lines += [[(f"          {text}", "dim")] for text in _settings(answer.policy)]
@@ -131,6 +153,7 @@ def _json(answer: _Answer) -> str:
         "pin": None
         if pin is None
         else {"model": pin.model.name, "path": pin.file.path, "matched-by": pin.matched_by, "sha256": pin.file.sha256},
+        "twin": None if answer.twin is None else path_text(answer.twin),
         "lock": None if answer.context.lock_path is None else path_text(str(answer.context.lock_path)),
         "policy": None if answer.policy.origin is None else path_text(answer.policy.origin),
         "error": None

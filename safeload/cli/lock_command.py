@@ -27,6 +27,9 @@ STATUS = {Outcome.ALLOWED: 0, Outcome.REFUSED: 1, Outcome.ERROR: 2}
 @click.option(
     "--allow-global", "grants", multiple=True, metavar="NAME", help="Grant a global to the bytes that are pinned now. May be repeated."
 )  # fmt: skip
+@click.option(
+    "--convert/--no-convert", default=None, help="Convert pickles to safetensors beside them, and pin that, too; or forget converted files."
+)  # fmt: skip
 @click.option("--prune", is_flag=True, help="Drop the pins of files that are no longer there.")
 @click.option("--require", multiple=True, metavar="SIGNER", help="This signer must have signed these models from now on. May be repeated.")
 @click.option("--accept-signer-change", is_flag=True, help="Pin although a signer changed or vanished.")
@@ -38,7 +41,7 @@ STATUS = {Outcome.ALLOWED: 0, Outcome.REFUSED: 1, Outcome.ERROR: 2}
 @lock_option
 def command(
     paths: tuple[str, ...], check: bool, name: str | None, complete: bool, grants: tuple[str, ...], prune: bool, require: tuple[str, ...],
-    accept_signer_change: bool, force: bool,
+    accept_signer_change: bool, convert: bool | None, force: bool,
     kind: str, output: Path | None, quiet: bool, policy: str | None, lock: str | None,
 ) -> int:  # fmt: skip
     """Pin files: add them to the lockfile in force, or renew their pins.
@@ -49,6 +52,8 @@ def command(
     Signatures that lie beside the files are verified and recorded. A signer whom the lockfile does not know is written down
     as found, and shown as "first use": compare it with what the publisher says. A signer that changed or vanished is refused.
 
+    With --convert a load takes the converted file, and never parses the pickle again.
+
     Exit status: 0 all pinned (with --check: nothing differs), 1 a file was refused, is missing, or differs, 2 a file
     could not be analysed.
     """
@@ -56,7 +61,7 @@ def command(
     with Progress("hashing", bytes_of(paths, lock), unit="bytes", quiet=quiet) as progress:
         result = lock_files(
             *paths, lock=lock, check=check, policy=policy, name=name, complete=complete, force=force, allow_globals=grants,
-            prune=prune, require=require, accept_signer_change=accept_signer_change, progress=progress.hashed,
+            prune=prune, require=require, accept_signer_change=accept_signer_change, convert=convert, progress=progress.hashed,
         )  # fmt: skip
     emit(lock_json(result) if kind == "json" else lock_lines(result, verbose=bool(paths) and not check), output, force=force)
     summary(lock_summary(result), quiet=quiet)

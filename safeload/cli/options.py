@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import click
 
+from safeload.trust.cache import size_of
+
 __all__ = ["BYTES", "PATH", "Bytes", "force_option", "format_option", "lock_option", "output_option", "policy_option", "quiet_option"]
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 
 PATH: Final = click.Path(path_type=str)
-_SIZE: Final = re.compile(r"([0-9]{1,15}(?:\.[0-9]{1,6})?)\s*([kmgt]?)(i?)b?", re.ASCII | re.IGNORECASE)
 
 
 if TYPE_CHECKING:
@@ -32,11 +32,10 @@ class Bytes(_Size):
         """Return bytes."""
         if isinstance(value, int):
             return value
-        found = _SIZE.fullmatch(str(value).strip())
+        found = size_of(str(value))
         if found is None:
             self.fail(f"'{value}' is not a size such as 500000, 10MB or 2GiB", param, ctx)
-        base = 1024 if found[3] else 1000
-        return int(float(found[1]) * base ** ("kmgt".index(found[2].lower()) + 1 if found[2] else 0))
+        return found
 
 
 BYTES: Final = Bytes()

@@ -121,5 +121,5 @@ def convert_file(
         return ConvertResult(
             source=given.name, format=given.origin.format, source_sha256=digests[0], source_sha256_tree=digests[1], files=tuple(files),
             kept=tuple(given.plan.kept), carried=tuple(given.plan.carried), inert=given.inert,
-            left_out=tuple(given.plan.left_out), dry_run=dry_run,
+            left_out=tuple(given.plan.left_out), dry_run=dry_run, weights=given.weights,
         )  # fmt: skip

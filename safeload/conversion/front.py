@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from safeload.context import Context
+from safeload.context import Context, Target
 from safeload.conversion.converting import convert_file, default_destination, opened_input
 from safeload.conversion.job import Meter, Progress, prove, together
 from safeload.conversion.joined import open_joined
@@ -33,6 +33,7 @@ def convert(
     max_shard_size: int | None = None,
     transformers: bool = False,
     strict: bool = False,
+    record: bool = False,
     policy: Any = None,
     lock: Any = None,
     limits: Limits | None = None,
@@ -49,6 +50,7 @@ def convert(
         max_shard_size: Bytes of tensors in one file; more of them make several files and an index.
         transformers: As `state_dict`, for a directory that `from_pretrained` reads. Of tied weights one is written.
         strict: Refuse globals that are not modelled; by default their objects are kept as inert data.
+        record: Pin the output in the lockfile as the converted twin of the source, which must be pinned: loads take it from then on.
         policy: As for `safeload.load`.
         lock: As for `safeload.load`; the bytes that are converted must be those of a pin that covers them.
         limits: Bounds on reading.
@@ -61,7 +63,7 @@ def convert(
         RefusedError: the file is refused even as inert data, or (`strict`) names globals that are not modelled.
         PinError: the bytes are not the pinned bytes.
         MalformedError: the source is not what it claims to be.
-        UsageError: the destination exists, is the source, or is a link.
+        UsageError: the destination exists, is the source, or is a link; or the output cannot be a twin.
         UnsupportedError: there is no room, or the output did not stand the proof. Nothing was left behind.
     """
     if max_shard_size is not None and (type(max_shard_size) is not int or max_shard_size <= 0):
@@ -69,6 +71,8 @@ def convert(
     context = Context.of(policy, lock)
     target = context.target(src)
     path = _destination(target.file, dst)
+    if record:
+        _check_record(context, target, path, keeps_all=not (state_dict or transformers or dry_run or max_shard_size is not None))
 
     def gate(sha256: str, tree: str) -> None:
         pin = target.pin or context.by_digest(sha256)
@@ -77,7 +81,7 @@ def convert(
 
             require_match(pin, size=None, sha256=sha256, tree=tree, where=escape(target.path or "", 500))
 
-    return convert_file(
+    result = convert_file(
         target.file,
         path,
         force=force,
@@ -90,6 +94,25 @@ def convert(
         progress=progress,
         gate=gate,
     )
+    if record and context.lock_path is not None:
+        from safeload.conversion.twinning import record as write_down
+
+        write_down(context.lock_path, target.file, result)
+    return result
+
+
+def _check_record(context: Context, target: Target, path: Path | None, *, keeps_all: bool) -> None:
+    """Say before the work what would be said after it: why the output could not be pinned as a twin."""
+    if context.lock_path is None:
+        raise UsageError("no lockfile is in force", hint="'safeload lock --convert PATH' makes one, and pins and converts in one go")
+    where = escape(target.path or "", 500)
+    if target.pin is None:
+        raise UsageError("no pin covers it", where=where, hint=f"'safeload lock --convert {where or 'PATH'}' pins and converts it")
+    if not keeps_all or is_index(target.file):
+        raise UsageError("a twin is one file that holds all of one file", where=where)
+    from safeload.lockfile import lock_relative
+
+    lock_relative(context.lock_path, path if path is not None else default_destination(target.file))
 
 
 def _destination(src: Any, dst: str | os.PathLike[str] | None) -> Path | None:

@@ -15,11 +15,11 @@ from safeload.directory import files_below
 from safeload.errors import SafeloadError
 from safeload.formats import detect
 from safeload.formats.index_file import is_index, read_index
-from safeload.formats.manifest import KEY, SIDECAR_KEY, beside_manifest, manifest_of
+from safeload.formats.manifest import Manifest, find_manifest
 from safeload.formats.safetensors_file import SafetensorsFile
 from safeload.source import Limits, Reading, Source
 
-__all__ = ["Outcome", "TreeItem", "convert_tree"]
+__all__ = ["Outcome", "TreeItem", "convert_tree", "made_from"]
 
 Outcome = str
 """converted | present | skipped | refused."""
@@ -142,17 +142,33 @@ def _destination(path: Path, given: set[Path]) -> Path:
     return destination
 
 
+def made_from(place: Path) -> str | None:
+    """The `sha256` of what a converted file says it was made from, all of it; None for a file that says nothing of the kind.
+
+    That it says so proves nothing: `check` does.
+    """
+    try:
+        manifest = _manifest(place, Reading())
+    except (SafeloadError, OSError):
+        return None
+    return manifest.origin.sha256 if manifest is not None and not manifest.weights else None
+
+
+def _manifest(place: Path, reading: Reading) -> Manifest | None:
+    first = read_index(place)[1][0] if is_index(place) else place
+    with Source.open(first, limits=reading.limits) as made:
+        if not SafetensorsFile().claims(made):
+            return None
+        contents = SafetensorsFile().read(made, reading)
+        return None if contents.error is not None else find_manifest(contents, place.parent, reading.limits)
+
+
 def _is_present(path: Path, destination: Path, reading: Reading) -> bool:
     """Whether the destination was made from these very bytes."""
     found = destination if destination.exists() else destination.with_name(f"{destination.name}.index.json")
     if not found.exists():
         return False
-    first = read_index(found)[1][0] if is_index(found) else found
-    with Source.open(first, limits=reading.limits) as made:
-        contents = SafetensorsFile().read(made, reading)
-        if contents.error is not None or not {KEY, SIDECAR_KEY} & set(contents.metadata):
-            return False
-        manifest = manifest_of(contents.metadata, beside_manifest(contents.metadata, destination.parent, reading.limits))
+    manifest = _manifest(found, reading)
     if manifest is None:
         return False
     with_index = read_index(path)[1] if is_index(path) else [path]

@@ -39,6 +39,7 @@ class ConvertResult:
         inert: Globals that are not modelled; their objects stay in the manifest as inert data.
         left_out: What the output does not have because it was not asked for: (name, why).
         dry_run: Nothing was written.
+        weights: The output holds the weights only, because that was asked for.
     """
 
     source: str
@@ -51,6 +52,7 @@ class ConvertResult:
     inert: tuple[str, ...] = ()
     left_out: tuple[tuple[str, str], ...] = ()
     dry_run: bool = False
+    weights: bool = False
 
     @property
     def paths(self) -> tuple[str, ...]:

@@ -12,7 +12,7 @@ from typing import Final, Literal
 from safeload.errors import PinError, UsageError
 from safeload.findings import Finding, escape
 from safeload.lean_dataclass import dataclass, replace
-from safeload.lockfile.data import LockedFile, Lockfile, Model
+from safeload.lockfile.data import ANY_SIZE, LockedFile, Lockfile, Model
 from safeload.lockfile.reading import path_problem
 from safeload.lockfile.writing import own_names
 from safeload.rules import RULES
@@ -106,17 +106,25 @@ def lookup(
     if name is not None and (model := lock.model(name)) is not None:
         return _pin(lock_path, model, _only_weights(model), "name")
     if path is not None:
-        by_path = {file.path: (model, file) for model in lock.models for file in model.files}
+        by_path = {file.path: (model, file) for model in lock.models for file in _with_twins(model)}
         for candidate in _names(lock_path, path):
             if candidate in by_path:
                 return _pin(lock_path, *by_path[candidate], "path")
     if sha256 is not None:
-        same = [(model, file) for model in lock.models for file in model.files if file.sha256 == sha256]
+        same = [(model, file) for model in lock.models for file in _with_twins(model) if file.sha256 == sha256]
         if same:
             # The same bytes locked twice, with different grants: only what both grant is sure to be meant for this file.
             grants = set(same[0][1].allow_globals).intersection(*(file.allow_globals for _, file in same))
             return _pin(lock_path, same[0][0], replace(same[0][1], allow_globals=tuple(grants)), "digest")
     return None
+
+
+def _with_twins(model: Model) -> Iterator[LockedFile]:
+    """Its files, and the files that were made from them: those are pinned, too."""
+    for file in model.files:
+        yield file
+        if file.twin is not None:
+            yield file.twin
 
 
 def _pin(lock_path: str | os.PathLike[str], model: Model, file: LockedFile, matched_by: Literal["name", "path", "digest"]) -> Pin:
@@ -174,7 +182,7 @@ def compare(
     """
     file = pin.file
     found: list[Finding] = []
-    if size is not None and size != file.size:
+    if size is not None and file.size != ANY_SIZE and size != file.size:
         found.append(_finding("SL601", f"the file has {size} bytes, and the pinned one {file.size}"))
     if sha256 is not None and sha256 != file.sha256:
         found.append(_finding("SL601", _both(file.digest, Digest("sha256", sha256))))

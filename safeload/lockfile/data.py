@@ -13,6 +13,7 @@ from safeload.policy import SignerRule
 from safeload.trust.digest import Digest
 
 __all__ = [
+    "ANY_SIZE",
     "LOCK_VERSION",
     "Converted",
     "LockedFile",
@@ -25,6 +26,9 @@ __all__ = [
 ]
 
 LOCK_VERSION: Final = "1.0"
+
+ANY_SIZE: Final = -1
+"""No lockfile has it: `LockedFile.twin` does, because `converted` has no size."""
 
 TrustRootKind = Literal["sigstore", "x509"]
 SignerKind = Literal["sigstore", "openpgp", "key", "x509"]
@@ -122,7 +126,7 @@ class LockedFile:
 
     Attributes:
         path: Relative to the lockfile, with "/", never outside its directory.
-        size: Bytes.
+        size: Bytes; `ANY_SIZE` for a twin, whose digest says it.
         sha256: Of the file.
         sha256_tree: See `safeload.trust.digest`; None when it was not taken.
         format: What the bytes were when pinned ("torch-zip"); None for a file that is no model.
@@ -149,6 +153,17 @@ class LockedFile:
     def digest(self) -> Digest:
         """`sha256` as a digest."""
         return Digest("sha256", self.sha256)
+
+    @property
+    def twin(self) -> LockedFile | None:
+        """The converted file as a pin of its own: what is granted to the bytes is granted to what was made of them."""
+        made = self.converted
+        if made is None:
+            return None
+        return LockedFile(
+            path=made.path, size=ANY_SIZE, sha256=made.sha256, sha256_tree=made.sha256_tree, format="safetensors",
+            allow_globals=self.allow_globals,
+        )  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, order=True)

@@ -3,33 +3,22 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final, Literal
 
 from safeload.context import Context
-from safeload.directory import files_below
-from safeload.errors import ArgumentError, PolicyError, SafeloadError, UsageError
+from safeload.errors import PolicyError, UsageError
 from safeload.findings import Finding, Level, Outcome, Report, escape
-from safeload.formats.index_file import is_index, read_index
-from safeload.lockfile import (
-    LOCK_NAME,
-    LockedFile,
-    Lockfile,
-    Model,
-    find,
-    locate,
-    lock_relative,
-    own_names,
-    read,
-    update,
-)
-from safeload.pinning.elsewhere import file_name, with_sources
+from safeload.lockfile import LOCK_NAME, LockedFile, Lockfile, Model, find, read, update
+from safeload.pinning.elsewhere import with_sources
 from safeload.pinning.looking import Progress, Seen, look
 from safeload.pinning.signers import SignerEntry, renew_signers
+from safeload.pinning.twins import Twins, twins_of
+from safeload.pinning.wishes import Names, Plan, Wish, plan_of
 from safeload.policy import Policy, SignerRule, decide, denied_reason
-from safeload.remote import Address, is_address
+from safeload.remote import Address
 from safeload.signatures import read_lock
 from safeload.trust.digest import Digest
 
@@ -98,34 +87,6 @@ class LockResult:
         return Outcome.ALLOWED
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Wish:
-    """One file that is to be pinned.
-
-    Attributes:
-        path: On the disk, or an address.
-        relative: In the lock.
-        model: The model it goes to when no pin covers it yet; None: chosen by its name.
-        named: Somebody named this very file.
-        all: Every file of the directory is to be pinned, models or not.
-    """
-
-    path: str | Address
-    relative: str
-    model: str | None
-    named: bool = False
-    all: bool = False
-    problem: str | None = None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Plan:
-    """What one call of `lock` is about, before any file was read."""
-
-    wishes: tuple[_Wish, ...]
-    complete: frozenset[str]
-
-
 def lock(
     *paths: str | os.PathLike[str],
     lock: str | os.PathLike[str] | None = None,
@@ -138,6 +99,7 @@ def lock(
     prune: bool = False,
     require: Sequence[str] = (),
     accept_signer_change: bool = False,
+    convert: bool | None = None,
     progress: Progress | None = None,
 ) -> LockResult:
     """Pin files: add them to the lockfile in force, or renew their pins.
@@ -155,6 +117,8 @@ def lock(
         prune: Drop pins of files that are no longer there.
         require: Names of signers who must all have signed these models from now on.
         accept_signer_change: A signer that changed or vanished is no reason to refuse.
+        convert: True makes a converted twin of every pickle that is pinned, and pins it, too; False forgets twins; None leaves
+            them as they are. A pin of other bytes than before has none.
         progress: Told about every chunk that was hashed.
 
     Returns:
@@ -174,7 +138,7 @@ def lock(
     if os.path.lexists(where):
         # Whoever signs the new lock vouches for what is taken over from the old one.
         old = read(where) if accept_signer_change else read_lock(where, held)
-    plan = _plan(paths, where, old, name=name, complete=complete)
+    plan = plan_of(paths, where, old, name=name, complete=complete)
     readable = [wish for wish in plan.wishes if wish.problem is None]
     shown = [wish.relative for wish in readable]
     seen = dict(zip(shown, look([wish.path for wish in readable], shown, progress), strict=True))
@@ -183,6 +147,9 @@ def lock(
         require=tuple(require), accept=accept_signer_change,
     )  # fmt: skip
     _, entries, signers = request.apply(old)
+    if convert is not None:
+        request = replace(request, twins=twins_of(entries, plan, where, held, convert=convert, check=check, progress=progress))
+        _, entries, signers = request.apply(old)
     if check:
         return LockResult(lockfile=where, entries=entries, check=True, signers=signers)
 
@@ -206,102 +173,11 @@ def _lock_to_write(argument: str | os.PathLike[str] | None, *, exists: bool) -> 
     return path
 
 
-def _plan(paths: Sequence[str | os.PathLike[str]], where: Path, old: Lockfile, *, name: str | None, complete: bool) -> _Plan:
-    if not paths:
-        if name is not None or complete:
-            raise UsageError("name and complete say something about paths, and none was given")
-        return _plan_all(where, old)
-    wishes: dict[str, _Wish] = {}
-    whole: set[str] = set()
-    for given in paths:
-        if not isinstance(given, (str, os.PathLike)):
-            raise ArgumentError(f"a path is needed, not {escape(type(given).__name__)}")
-        path = os.fspath(given)
-        if isinstance(given, str) and is_address(given):
-            found = Address.of(given)
-            if isinstance(found, Address):
-                relative = lock_relative(where, where.parent / file_name(found, complete=complete))
-                _one_more(wishes, _Wish(path=found, relative=relative, model=name, named=True), found)
-                continue
-            path = found
-        if Path(path).is_dir():
-            model = name or _directory_name(where, path)
-            known = old.model(model)
-            everything = complete or (known is not None and known.complete)
-            if everything:
-                whole.add(model)
-            for wish in _below(path, where, model, everything=everything):
-                wishes.setdefault(wish.relative, wish)
-        elif complete:
-            raise UsageError("only a directory can be complete", where=escape(path, 1000))
-        else:
-            Path(path).stat()
-            for wish in _named(path, where, old, name):
-                wishes[wish.relative] = wish
-    return _Plan(wishes=tuple(wishes.values()), complete=frozenset(whole))
-
-
-def _named(path: str, where: Path, old: Lockfile, name: str | None) -> Iterable[_Wish]:
-    """A file that somebody named; an index stands for its files, too, and all of them are one model."""
-    relative = lock_relative(where, path)
-    files: list[Path] = []
-    if is_index(path):
-        try:
-            files = read_index(Path(path))[1]
-        except SafeloadError as error:
-            yield _Wish(path=path, relative=relative, model=name, named=True, problem=error.message)
-            return
-        short = relative.removesuffix(".index.json").rpartition(".")[0] or relative
-        known = old.file(relative)
-        name = name or (known[0].name if known is not None else short if old.model(short) is None else relative)
-    for one in (path, *map(os.fspath, files)):
-        yield _Wish(path=one, relative=lock_relative(where, one), model=name, named=True)
-def _one_more(wishes: dict[str, _Wish], wish: _Wish, address: Address) -> None:
-    before = wishes.setdefault(wish.relative, wish)
-    if before is not wish and before.path != wish.path:
-        raise UsageError(f"two files would be pinned as '{escape(wish.relative, 200)}'", where=escape(address.shown, 1000))
-
-
-def _plan_all(where: Path, old: Lockfile) -> _Plan:
-    """Every pin, and what lies unlocked in the directories of complete models."""
-    wishes: dict[str, _Wish] = {}
-    for model in old.models:
-        for file in model.files:
-            path = os.fspath(locate(where, file.path))
-            wishes[file.path] = _Wish(path=path, relative=file.path, model=model.name, named=True, all=True)
-        folder = locate(where, model.directory)
-        if model.complete and folder.is_dir():
-            for wish in _below(os.fspath(folder), where, model.name, everything=True):
-                if wish.relative not in old.paths:
-                    wishes.setdefault(wish.relative, wish)
-    return _Plan(wishes=tuple(wishes.values()), complete=frozenset(m.name for m in old.models if m.complete))
-
-
-def _directory_name(where: Path, path: str) -> str:
-    folder = where.parent
-    if os.path.realpath(path) == os.path.realpath(folder):
-        return folder.name or "model"
-    return lock_relative(where, path)
-
-
-def _below(path: str, where: Path, model: str, *, everything: bool) -> Iterable[_Wish]:
-    guard, spare = own_names(where.name)
-    for found in files_below(path):
-        base = Path(found.path).name
-        beside = os.path.realpath(Path(found.path).parent) == os.path.realpath(where.parent)
-        if beside and (base in (where.name, guard) or base.startswith(spare)):
-            continue
-        if found.skipped is not None:
-            continue
-        relative = lock_relative(where, found.path)
-        yield _Wish(path=found.path, relative=relative, model=model, all=everything, problem=found.problem)
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Request:
     """Everything that is known once the files were read: applied to the lock as it is when it is written."""
 
-    plan: _Plan
+    plan: Plan
     seen: dict[str, Seen]
     policy: Policy
     force: bool
@@ -310,19 +186,22 @@ class _Request:
     where: Path
     require: tuple[str, ...]
     accept: bool
+    twins: Twins = field(default_factory=Twins)
 
     def apply(self, now: Lockfile) -> tuple[Lockfile, tuple[LockEntry, ...], tuple[SignerEntry, ...]]:
         """Return the new lock, what became of every file, and of every signer."""
-        names = _Names(now)
+        names = Names(now)
         entries = []
         for wish in self.plan.wishes:
             known = now.file(wish.relative)
             model = known[0].name if known is not None else names.model_for(wish)
             entries.append(self._entry(wish, model, known[1] if known is not None else None))
+        entries = _without_twins(entries, now)
         new = now
         for entry in entries:
             if entry.action in ("added", "renewed", "removed"):
                 new = _with_file(new, entry)
+        new = self.twins.beside(new, entries)
         for name in self.plan.complete:
             made = new.model(name)
             if made is not None and not made.complete:
@@ -374,7 +253,7 @@ class _Request:
                 ),
             )
 
-    def _entry(self, wish: _Wish, model: str, before: LockedFile | None) -> LockEntry:
+    def _entry(self, wish: Wish, model: str, before: LockedFile | None) -> LockEntry:
         seen = self.seen.get(wish.relative)
         made = LockEntry(path=wish.relative, model=model, action="error", before=before, after=before)
         if seen is None or seen.problem is not None:
@@ -388,7 +267,7 @@ class _Request:
             return replace(made, reasons=(report.error or "it could not be hashed",))
         return self._judged(wish, made, report, report.sha256, report.size)
 
-    def _judged(self, wish: _Wish, made: LockEntry, report: Report, sha256: str, size: int) -> LockEntry:
+    def _judged(self, wish: Wish, made: LockEntry, report: Report, sha256: str, size: int) -> LockEntry:
         before = made.before
         if report.format == "unknown":
             return self._no_model(wish, made, report, sha256, size)
@@ -409,9 +288,15 @@ class _Request:
             path=wish.relative, size=size, sha256=sha256, sha256_tree=report.sha256_tree, format=report.format, globals=report.globals,
             allow_globals=tuple(grants), converted=before.converted if before is not None and before.sha256 == sha256 else None,
         )  # fmt: skip
-        return _settled(made, after)
+        problem = self.twins.problem(after)
+        if problem is not None:
+            return replace(made, action="error", reasons=(problem,))
+        if after.path in self.twins.missing:
+            why = "it has no converted twin, or that is not what it was"
+            return replace(made, action="added" if before is None else "renewed", after=after, reasons=(why,))
+        return _settled(made, self.twins.applied(after))
 
-    def _no_model(self, wish: _Wish, made: LockEntry, report: Report, sha256: str, size: int) -> LockEntry:
+    def _no_model(self, wish: Wish, made: LockEntry, report: Report, sha256: str, size: int) -> LockEntry:
         """A file that no reader claims: pinned where all files are, or where somebody insists."""
         why = report.error or "no reader claims the file"
         was_data = made.before is not None and made.before.format is None
@@ -439,10 +324,37 @@ def _changes(before: LockedFile, after: LockedFile) -> tuple[str, ...]:
         lines.append(f"{before.size} bytes became {after.size}")
     if before.format != after.format:
         lines.append(f"format {before.format} became {after.format}")
+    if before.converted != after.converted:
+        lines.append(_twin_change(before, after))
     fresh = [name for name in after.globals or () if name not in (before.globals or ())]
     lines += [f"names {escape(name)} now" for name in fresh if before.globals is not None]
     lines += [f"grants {escape(name)} now" for name in after.allow_globals if name not in before.allow_globals]
     return tuple(lines)
+
+
+def _twin_change(before: LockedFile, after: LockedFile) -> str:
+    if after.converted is None:
+        why = "forgotten" if before.sha256 == after.sha256 else "made from the old bytes"
+        return f"the converted twin {escape(before.converted.path if before.converted else '')} was {why}"
+    return f"has the converted twin {escape(after.converted.path)}, {Digest('sha256', after.converted.sha256).short}"
+
+
+def _without_twins(entries: list[LockEntry], now: Lockfile) -> list[LockEntry]:
+    """Take out files that are pinned as what was made from another one: they are renewed with it."""
+    settled = {entry.path: entry.after for entry in entries}
+    files = [file for model in now.models for file in model.files if file.path not in settled]
+    files += [file for file in settled.values() if file is not None]
+    twins = {file.converted.path: file.path for file in files if file.converted is not None}
+    out = []
+    for entry in entries:
+        source = twins.get(entry.path)
+        if source is None:
+            out.append(entry)
+            continue
+        why = f"the converted twin of {escape(source)}"
+        action: Action = "skipped" if entry.before is None else "removed"
+        out.append(replace(entry, action=action, after=None, reasons=(why,), findings=()))
+    return out
 
 
 def _with_file(held: Lockfile, entry: LockEntry) -> Lockfile:
@@ -453,29 +365,6 @@ def _with_file(held: Lockfile, entry: LockEntry) -> Lockfile:
     if not files:
         return replace(held, models=tuple(other for other in held.models if other.name != entry.model))
     return held.with_model(replace(model, files=files) if model is not None else Model(name=entry.model, files=files))
-
-
-class _Names:
-    """Chooses the model for files that no pin covers yet."""
-
-    def __init__(self, held: Lockfile) -> None:
-        self._taken = {model.name for model in held.models}
-        self._complete = [model for model in held.models if model.complete]
-
-    def model_for(self, wish: _Wish) -> str:
-        """The model that was asked for; the complete one whose directory it lies in; else a new one, called as the file."""
-        if wish.model is not None:
-            return wish.model
-        around = [model for model in self._complete if wish.relative.startswith(f"{model.directory}/") or not model.directory]
-        if around:
-            return max(around, key=lambda model: len(model.directory)).name
-        stem, dot, _ = wish.relative.rpartition(".")
-        short = stem if dot and stem and not stem.endswith("/") else wish.relative
-        name = short if short not in self._taken else wish.relative
-        if name in self._taken:
-            raise UsageError(f"a model is named '{escape(name)}' already", hint="choose another with --name")
-        self._taken.add(name)
-        return name
 
 
 def _created_by() -> str:

@@ -23,6 +23,7 @@ Verify = Literal["always", "cached"]
 VerifySignature = Literal["load", "lock"]
 UnknownGlobals = Literal["refuse", "inert"]
 TrustDowngrade = Literal["refuse", "warn", "allow"]
+Convert = Literal["off", "cache"]
 
 CHOICES: Final[dict[str, tuple[str, ...]]] = {
     "unpinned": ("refuse", "warn", "allow"),
@@ -31,6 +32,7 @@ CHOICES: Final[dict[str, tuple[str, ...]]] = {
     "verify-signature": ("load", "lock"),
     "unknown-globals": ("refuse", "inert"),
     "trust-downgrade": ("refuse", "warn", "allow"),
+    "convert": ("off", "cache"),
 }
 """Key as written in TOML → the words it takes."""
 
@@ -129,7 +131,7 @@ class Rule:
         provenance: What attestations about these models must say. Every matching rule's demand holds.
         ignore_paths: What a signer may leave out of a model signature, besides the policy's own.
         allow_globals: Granted for these models, besides the policy's own.
-        unpinned, signature, verify, verify_signature, unknown_globals, trust_downgrade: As in `Policy`; of several
+        unpinned, signature, verify, verify_signature, unknown_globals, trust_downgrade, convert: As in `Policy`; of several
             matching rules the last one that says something counts.
     """
 
@@ -144,6 +146,7 @@ class Rule:
     verify_signature: VerifySignature | None = None
     unknown_globals: UnknownGlobals | None = None
     trust_downgrade: TrustDowngrade | None = None
+    convert: Convert | None = None
 
     def __post_init__(self) -> None:
         _check(self, "rule", optional=True)
@@ -163,6 +166,7 @@ class Policy:
         unknown_globals: What becomes of a global that is not modelled.
         allow_globals: Globals that may be built from the installed packages: exact names.
         trust_downgrade: What becomes of a signer that changed or disappeared between two locks.
+        convert: "cache" loads pinned pickles from converted files that are kept in the cache directory.
         ignore_paths: What a signer may leave out of a model signature (`ignore_paths` of OMS).
         identities: Who the lockfile's signers must be, by name.
         lock_signer: Who must have signed the lockfile, or None.
@@ -181,6 +185,7 @@ class Policy:
     unknown_globals: UnknownGlobals = "refuse"
     allow_globals: tuple[str, ...] = ()
     trust_downgrade: TrustDowngrade = "refuse"
+    convert: Convert = "off"
     ignore_paths: tuple[str, ...] = ()
     identities: tuple[IdentityRule, ...] = ()
     lock_signer: LockSigner | None = None
@@ -200,6 +205,11 @@ class Policy:
     def provenance(self) -> tuple[ProvenanceRule, ...]:
         """Every demand for provenance that its rules make. Meant for what `for_model` returns."""
         return tuple(rule.provenance for rule in self.rules if rule.provenance is not None)
+
+    @property
+    def caches(self) -> bool:
+        """Whether it has converted files kept for any model."""
+        return self.convert == "cache" or any(rule.convert == "cache" for rule in self.rules)
 
     def for_model(self, name: str | None) -> Policy:
         """Return what holds for one model: matching rules applied, the others gone.
@@ -221,6 +231,7 @@ class Policy:
                 verify_signature=rule.verify_signature or held.verify_signature,
                 unknown_globals=rule.unknown_globals or held.unknown_globals,
                 trust_downgrade=rule.trust_downgrade or held.trust_downgrade,
+                convert=rule.convert or held.convert,
                 allow_globals=tuple(dict.fromkeys((*held.allow_globals, *rule.allow_globals))),
                 ignore_paths=tuple(dict.fromkeys((*held.ignore_paths, *rule.ignore_paths))),
             )

@@ -13,22 +13,33 @@ import contextlib
 import hashlib
 import json
 import os
+import re
 import secrets
 import time
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from safeload.errors import UsageError
+from safeload.findings import escape
 from safeload.lean_dataclass import dataclass
 from safeload.trust.digest import leaf_count, root_of_leaves
 
 if TYPE_CHECKING:
     from safeload.source import Source
 
-__all__ = ["RACY_NS", "Stamps", "cache_directory", "read_leaves", "unchanged", "write_leaves"]
+__all__ = [
+    "DEFAULT_BYTES", "RACY_NS", "Stamps", "cache_directory", "kinds_of", "most_bytes", "read_leaves", "replace_file", "size_of",
+    "unchanged", "write_leaves",
+]  # fmt: skip
 
 RACY_NS: Final = 2_000_000_000
 """A file changed within so long of being read may be changed again without its times showing it: the coarsest clocks tick every 2 s."""
 
+DEFAULT_BYTES: Final = 20 << 30
+"""Bytes that all converted files in the cache may have together, unless SAFELOAD_CACHE_SIZE says otherwise."""
+
+_SIZE: Final = re.compile(r"([0-9]{1,15}(?:\.[0-9]{1,6})?)\s*([kmgt]?)(i?)b?", re.ASCII | re.IGNORECASE)
 _VERSION: Final = 1
 _MOST_BYTES: Final = 4096
 
@@ -53,6 +64,30 @@ def cache_directory() -> Path | None:
     if os.name == "posix" and (info.st_uid != os.geteuid() or info.st_mode & 0o022):
         return None
     return path
+
+
+def size_of(text: str) -> int | None:
+    """Bytes that a text such as "500000", "10 MB" or "2GiB" means; None for any other."""
+    found = _SIZE.fullmatch(text.strip())
+    if found is None:
+        return None
+    base = 1024 if found[3] else 1000
+    return int(float(found[1]) * base ** ("kmgt".index(found[2].lower()) + 1 if found[2] else 0))
+
+
+def most_bytes() -> int:
+    """How many bytes the converted files in the cache may have together.
+
+    Raises:
+        UsageError: SAFELOAD_CACHE_SIZE is no size.
+    """
+    text = os.environ.get("SAFELOAD_CACHE_SIZE")
+    if not text:
+        return DEFAULT_BYTES
+    found = size_of(text)
+    if found is None:
+        raise UsageError(f"SAFELOAD_CACHE_SIZE is '{escape(text, 80)}'", hint="a size, such as 500000, 10MB or 2GiB")
+    return found
 
 
 def _marks(info: os.stat_result) -> list[int]:
@@ -131,7 +166,7 @@ class Stamps:
         if info is None or not unchanged(source) or max(info.st_mtime_ns, info.st_ctime_ns) + RACY_NS >= opened_ns:
             return False
         entry = {**self._entry(info, digests), "at": opened_ns}
-        return _replace(self._path(info), json.dumps(entry).encode())
+        return replace_file(self._path(info), json.dumps(entry).encode())
 
     def _path(self, info: os.stat_result) -> Path:
         return self.directory / f"{info.st_dev:x}-{info.st_ino:x}.json"
@@ -145,6 +180,17 @@ class Stamps:
 def _leaves_path(tree: str) -> Path | None:
     root = cache_directory()
     return None if root is None else root / "leaves" / tree
+
+
+def kinds_of(root: Path, names: Iterable[str]) -> dict[str, tuple[int, int]]:
+    """How many files, and how many bytes, lie in each of these directories of the cache; those that are not there are left out."""
+    found: dict[str, tuple[int, int]] = {}
+    for name in names:
+        with contextlib.suppress(OSError):
+            (root / name).stat()
+            sizes = [path.stat().st_size for path in (root / name).rglob("*") if path.is_file()]
+            found[name] = (len(sizes), sum(sizes))
+    return found
 
 
 def read_leaves(size: int, tree: str) -> list[bytes] | None:
@@ -172,11 +218,11 @@ def write_leaves(tree: str, leaves: list[bytes]) -> bool:
         path.parent.mkdir(mode=0o700, exist_ok=True)
     except OSError:
         return False
-    return _replace(path, b"".join(leaves))
+    return replace_file(path, b"".join(leaves))
 
 
-def _replace(path: Path, data: bytes) -> bool:
-    """Put a file in place, whole or not at all. A cache that cannot be written is no error."""
+def replace_file(path: Path, data: bytes) -> bool:
+    """Put a file in the cache in place, whole or not at all; returns whether. A cache that cannot be written is no error."""
     spare = path.with_name(f".{hashlib.sha256(path.name.encode()).hexdigest()[:16]}.{secrets.token_hex(8)}")
     try:
         with spare.open("xb") as file:

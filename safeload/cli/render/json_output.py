@@ -100,6 +100,9 @@ def lock_json(result: LockResult) -> str:
                 "size": None if file is None else file.size,
                 "sha256-tree": None if file is None or file.sha256_tree is None else str(Digest("sha256-tree", file.sha256_tree)),
                 "format": None if file is None else file.format,
+                "converted": None
+                if file is None or file.converted is None
+                else {"path": path_text(file.converted.path), "sha256": str(Digest("sha256", file.converted.sha256))},
                 "reasons": [escape(reason, _LONG) for reason in entry.reasons],
                 "findings": [finding_json(finding) for finding in entry.findings[:_MOST]],
             }

@@ -112,6 +112,9 @@ def lock_lines(result: LockResult, *, verbose: bool) -> list[Line]:
         if file is not None:
             line.append((f'  {file.format or "data"}  {short_digest(file.sha256)}  "{escape(entry.model)}"', ""))
         lines.append(line)
+        made = entry.after.converted if entry.after is not None else None
+        if made is not None and entry.action != "renewed":  # there, the reasons say so
+            lines.append([("  converted  ", "bold"), (f"{escape(made.path, _PATH)}  {short_digest(made.sha256)}", "")])
         # In an error without findings the reasons are all there is; where there are findings, they say the same with a place.
         refusing = [finding for finding in entry.findings if finding.level.value != "note"] if entry.action in ("refused", "error") else []
         lines += [finding_line(finding) for finding in refusing[:_MOST]]
