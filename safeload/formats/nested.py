@@ -8,6 +8,7 @@ turns out to be one array costs its first bytes.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from typing import Final
 
 from safeload.errors import LimitError, MalformedError, SafeloadError
@@ -16,12 +17,13 @@ from safeload.formats.base import Contents
 from safeload.formats.container import Archive, Member, qualified
 from safeload.formats.not_a_model import diagnose, plainly_no_model
 from safeload.formats.storages import as_finding
+from safeload.formats.zip_methods import METHODS, unpack_member
 from safeload.formats.zip_read import check_crc, iter_member
 from safeload.lean_dataclass import dataclass, field, replace
 from safeload.source import Limits, Reading, Source
 from safeload.walk import finding
 
-__all__ = ["Budget", "InnerReading", "Members", "Seen", "Unpacked", "inner_reading", "read_members", "too_deep"]
+__all__ = ["Budget", "InnerReading", "Members", "Seen", "Unpacked", "inner_reading", "oddly_packed", "read_members", "too_deep"]
 
 Seen = Callable[[Member, Contents], None]
 
@@ -240,7 +242,9 @@ def read_members(source: Source, archive: Archive, reading: Reading, contents: C
         return
     members = Members(inner_reading(source, reading), contents)
     for member in archive.members:
-        if member.problem is not None or (member.is_dir and not member.region.nbytes):
+        if member.is_dir and not member.region.nbytes:
+            continue
+        if member.problem is not None and not oddly_packed(member):
             continue
         if not members.granted():
             break
@@ -248,7 +252,24 @@ def read_members(source: Source, archive: Archive, reading: Reading, contents: C
     members.done()
 
 
+def oddly_packed(member: Member) -> bool:
+    """Whether all that is wrong with a member is its method, and that one can be unpacked."""
+    return member.method in METHODS and (member.problem or "").startswith("compression method")
+
+
+def _read_oddly_packed(source: Source, member: Member, members: Members) -> None:
+    """Look into a member whose method refuses the archive anyway; one that does not unpack says nothing more."""
+    packed = Source(_Window(source, member.region.offset, member.region.packed or 0), source.name)
+    nbytes = member.region.nbytes
+    unpacked = Unpacked(nbytes, lambda: unpack_member(member, packed), members.reading.budget)
+    with suppress(SafeloadError, MemoryError):
+        members.read(member.name, Source(unpacked, f"{source.name}!{escape(member.name)}"))
+
+
 def _read_member(source: Source, member: Member, members: Members, seen: Seen | None) -> None:
+    if member.problem is not None:
+        _read_oddly_packed(source, member, members)
+        return
     reading = members.reading
     unpacked: Unpacked | None = None
     if member.region.packed is not None:

@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import Any, Final
 
-from safeload.errors import LimitError, MalformedError
-from safeload.formats.decoders import Machine, Zlib, broken_as_malformed, bzip2, raw_lzma
+from safeload.errors import MalformedError
+from safeload.formats.decoders import Machine, Zlib, bounded, broken_as_malformed, bzip2, drive, lzma1, raw_lzma
 from safeload.formats.sevenzip_header import Coder, Folder
 from safeload.source import Source
 
@@ -18,7 +18,6 @@ __all__ = ["cannot_unpack", "unpack_folder"]
 
 _CHUNK: Final = 1 << 20
 _STORED: Final = 1 << 16  # bytes of a stored LZMA2 chunk, at most
-_DICTIONARY: Final = 1 << 30
 
 _COPY, _LZMA, _LZMA2, _DEFLATE, _BZIP2 = b"\0", b"\3\1\1", b"\x21", b"\4\1\x08", b"\4\2\2"
 _DELTA: Final = b"\3"
@@ -74,9 +73,9 @@ def _step(coder: Coder, pieces: Iterator[bytes], size: int) -> Iterator[bytes]:
             yield from _exactly(pieces, size)
         elif coder.method == _DELTA or coder.method in _BRANCH:
             machine = raw_lzma(_filter(coder), {"id": 0x21, "dict_size": 4096})
-            yield from _drive(machine, _wrapped(pieces), size)
+            yield from drive(machine, _wrapped(pieces), size)
         else:
-            yield from _drive(_machine(coder, size), pieces, size, ends=coder.method != _LZMA)
+            yield from drive(_machine(coder, size), pieces, size, ends=coder.method != _LZMA)
 
 
 def _exactly(pieces: Iterator[bytes], size: int) -> Iterator[bytes]:
@@ -88,37 +87,6 @@ def _exactly(pieces: Iterator[bytes], size: int) -> Iterator[bytes]:
         yield piece
     if total != size:
         raise MalformedError(f"a stored stream of another length than the {size} bytes that the header says")
-
-
-def _drive(machine: Machine, pieces: Iterator[bytes], size: int, *, ends: bool = True) -> Iterator[bytes]:
-    """Feed a machine until it gave `size` bytes; with `ends` it must say itself that these are all."""
-    total, data = 0, b""
-    while total < size:
-        if machine.eof:
-            raise MalformedError(f"unpacks to {total} bytes, and the header says {size}")
-        if machine.needs_input:
-            found = next(pieces, None)
-            if found is None:
-                raise MalformedError(f"the packed stream ends after {total} of {size} bytes").under("SL502")
-            data = found
-        out = machine.decompress(data, min(_CHUNK, size - total))
-        data = b""
-        total += len(out)
-        if out:
-            yield out
-    if not ends:
-        return
-    while not machine.eof:
-        if machine.needs_input:
-            found = next(pieces, None)
-            if found is None:
-                raise MalformedError("the packed stream has no end")
-            data = found
-        if machine.decompress(data, 1):
-            raise MalformedError(f"unpacks to more than the {size} bytes that the header says")
-        data = b""
-    if machine.unused_data or next(pieces, b""):
-        raise MalformedError("bytes of a packed stream are left over").under("SL205")
 
 
 def _wrapped(pieces: Iterator[bytes]) -> Iterator[bytes]:
@@ -155,19 +123,5 @@ def _machine(coder: Coder, size: int) -> Machine:
         if len(given) != 1 or given[0] > 40:
             raise MalformedError("LZMA2 with properties that do not exist")
         dictionary = 0xFFFFFFFF if given[0] == 40 else (2 | given[0] & 1) << given[0] // 2 + 11
-        return raw_lzma({"id": 0x21, "dict_size": _bounded(dictionary, size)})
-    if len(given) != 5 or given[0] >= 225:
-        raise MalformedError("LZMA with properties that do not exist")
-    rest, lc = divmod(given[0], 9)
-    pb, lp = divmod(rest, 5)
-    if lc + lp > 4:
-        raise LimitError(f"LZMA with lc={lc} and lp={lp}, which liblzma does not read").under("SL222")
-    dictionary = int.from_bytes(given[1:], "little")
-    return raw_lzma({"id": 0x4000000000000001, "dict_size": _bounded(dictionary, size), "lc": lc, "lp": lp, "pb": pb})
-
-
-def _bounded(dictionary: int, size: int) -> int:
-    wanted = min(dictionary, size)
-    if wanted > _DICTIONARY:
-        raise LimitError(f"a dictionary of {wanted} bytes; {_DICTIONARY} are granted").under("SL222")
-    return max(4096, wanted)
+        return raw_lzma({"id": 0x21, "dict_size": bounded(dictionary, size)})
+    return lzma1(given, size)

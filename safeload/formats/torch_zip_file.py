@@ -88,6 +88,7 @@ class _TorchArchive:
             contents.error = contents.error or error.message
         except SafeloadError as error:
             contents.error = contents.error or str(error)
+        _oddly_packed(source, reading, contents, archive)
         return contents
 
     def _read(self, source: Source, reading: Reading, contents: Contents, records: dict[str, Member]) -> list[str]:
@@ -182,6 +183,18 @@ class _TorchArchive:
             walked = walk(data, limits=reading.limits, encoding=reading.encoding, persistent=1, resolve=self.resolve)
             if walked.globals or not named:
                 contents.parts.append(StreamPart(member=member.name, offset=0, data=data, walk=walked))
+
+
+def _oddly_packed(source: Source, reading: Reading, contents: Contents, archive: Archive) -> None:
+    """Look into records that torch does not unpack and Python's zipfile does; the archive is refused for them anyway."""
+    if not any(member.problem for member in archive.members):
+        return
+    from safeload.formats.nested import oddly_packed, read_members
+
+    odd = tuple(member for member in archive.members if oddly_packed(member))
+    error = contents.error
+    read_members(source, Archive(members=odd), reading, contents)
+    contents.error = error
 
 
 def _evidence(source: Source, reading: Reading, contents: Contents, member: Member) -> memoryview:

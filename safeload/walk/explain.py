@@ -34,7 +34,7 @@ def findings_of(walker: Walker) -> list[Finding]:
 
 def _globals(walker: Walker) -> list[Finding]:
     """One finding per global that is not modelled; the calls on it are shown as they would be written."""
-    from safeload.walk.names import deceptive, know
+    from safeload.walk.names import deception_level, deceptive, know
 
     calls: dict[int, list[tuple[str, int, int, int, int]]] = {}
     for event in walker.events:
@@ -60,7 +60,8 @@ def _globals(walker: Walker) -> list[Finding]:
         found.append(Finding(rule=rule, level=knowledge.level, message=text, offset=at, subject=name))
         trick = deceptive(module, attribute)
         if trick:
-            found.append(Finding(rule="SL108", level=RULES["SL108"].level, message=f"{shown}: {trick}", offset=offset, subject=name))
+            level = deception_level(module, attribute) if knowledge.level is Level.WARNING else RULES["SL108"].level
+            found.append(Finding(rule="SL108", level=level, message=f"{shown}: {trick}", offset=offset, subject=name))
     return found
 
 

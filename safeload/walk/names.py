@@ -29,7 +29,7 @@ from typing import Final
 from safeload.findings import Level, escape
 from safeload.lean_dataclass import dataclass
 
-__all__ = ["CAPABILITIES", "Knowledge", "deceptive", "display", "know", "know_fetched"]
+__all__ = ["CAPABILITIES", "Knowledge", "deception_level", "deceptive", "display", "know", "know_fetched"]
 
 CAPABILITIES: Final = (
     "runs code",
@@ -178,14 +178,33 @@ def deceptive(module: str, attribute: str) -> str | None:
     return _deceptive_walk(attribute)
 
 
+def deception_level(module: str, attribute: str) -> Level:
+    """How bad a name is that `deceptive` has a word about.
+
+    Dots behind a name in lower case lead through a module, or to a method of a class that somebody named like that, as
+    scipy does. Where it cannot be told, it is a warning: the name is refused in any case, as every name that is not modelled.
+    """
+    table, parts = _table(), attribute.split(".")
+    if deceptive(module, attribute) != _dots(attribute):
+        return Level.ERROR
+    modules = table.tops | table.handed_on | sys.stdlib_module_names
+    return Level.ERROR if any(part.lstrip("_") in modules for part in parts[:-1]) else Level.WARNING
+
+
 def _deceptive_walk(attribute: str) -> str | None:
     """Dots and dunders that lead elsewhere than the module says."""
-    table, parts = _table(), attribute.split(".")
-    for part in parts:
+    table = _table()
+    for part in attribute.split("."):
         if part in table.machinery:
             return f"reaches Python's machinery through '{part}'"
+    return _dots(attribute)
+
+
+def _dots(attribute: str) -> str | None:
+    """Dots behind what is not named like a class."""
+    parts = attribute.split(".")
     for part in parts[:-1]:
-        if not _CLASS_LIKE.match(part) and part not in table.lower_classes:
+        if not _CLASS_LIKE.match(part) and part not in _table().lower_classes:
             return f"walks on from '{part}' to '{parts[-1]}' by dots"
     return None
 

@@ -21,23 +21,23 @@ PICKLESCAN: Final[list[Gadget]] = [
     ("GHSA-v7x6-rv5q-mhwc", "timeit", "timeit", (TEXT(""), CODE)),  # CVE-2025-71351
     ("GHSA-fj43-3qmq-673f", "numpy.testing._private.utils", "runstring", (CODE, EMPTY_DICT)),  # CVE-2025-71355
     ("GHSA-4r9r-ch6f-vxmx", "torch.utils.bottleneck.__main__", "run_cprofile", (CODE, EMPTY_DICT)),
-    ("GHSA-4whj-rm5r-c2v8", "torch.utils.bottleneck.__main__", "run_autograd_prof", (CODE, EMPTY_DICT)),
+    ("GHSA-4whj-rm5r-c2v8", "torch.utils.bottleneck.__main__", "run_autograd_prof", (CODE, EMPTY_DICT)),  # CVE-2025-71345
     ("GHSA-86cj-95qr-2p4f", "torch._dynamo.guards", "GuardBuilder.get", (EMPTY_DICT, CODE)),  # CVE-2025-71353
     ("GHSA-f4x7-rfwp-v3xw", "torch.fx.experimental.symbolic_shapes", "ShapeEnv.evaluate_guards_expression", (EMPTY_DICT, CODE)),
     ("GHSA-f745-w6jp-hpxx", "torch.utils.collect_env", "run", (COMMAND,)),  # CVE-2025-71350
     ("GHSA-jhph-76pp-mggw", "torch.utils.collect_env", "run_and_read_all", (NONE, COMMAND)),
     ("GHSA-h3qp-7fh3-f8h4", "torch.utils.data.datapipes.utils.decoder", "basichandlers", (TEXT("pickle"), BYTES(b""))),
     ("GHSA-vr7h-p6mm-wpmh", "torch.jit.unsupported_tensor_ops", "execWrapper", (CODE, EMPTY_DICT, EMPTY_DICT)),  # CVE-2025-71370
-    ("GHSA-vv6j-3g6g-2pvj", "torch.utils._config_module", "ConfigModule.load_config", (EMPTY_DICT, BYTES(b""))),
+    ("GHSA-vv6j-3g6g-2pvj", "torch.utils._config_module", "ConfigModule.load_config", (EMPTY_DICT, BYTES(b""))),  # CVE-2025-71348
     ("GHSA-5qwp-399c-mjwf", "trace", "Trace.run", (EMPTY_DICT, CODE)),
     ("GHSA-g344-hcph-8vgg", "trace", "Trace.runctx", (EMPTY_DICT, CODE)),  # CVE-2025-71352
     ("GHSA-x696-vm39-cp64", "profile", "Profile.run", (EMPTY_DICT, CODE)),
     ("GHSA-6vqj-c2q5-j97w", "profile", "Profile.runctx", (EMPTY_DICT, CODE)),
-    ("GHSA-7wx9-6375-f5wh", "profile", "run", (CODE,)),
+    ("GHSA-7wx9-6375-f5wh", "profile", "run", (CODE,)),  # CVE-2026-53873
     ("GHSA-49gj-c84q-6qm9", "cProfile", "run", (CODE,)),  # CVE-2025-71363
-    ("GHSA-9w88-8rmg-7g2p", "cProfile", "runctx", (CODE, NONE, NONE)),
+    ("GHSA-9w88-8rmg-7g2p", "cProfile", "runctx", (CODE, NONE, NONE)),  # CVE-2025-71378
     ("GHSA-f54q-57x4-jg88", "lib2to3.pgen2.grammar", "Grammar.loads", (EMPTY_DICT, BYTES(b""))),  # CVE-2025-71359
-    ("GHSA-p9w7-82w4-7q8m", "lib2to3.pgen2.pgen", "ParserGenerator.make_label", (NONE, EMPTY_DICT, CODE)),
+    ("GHSA-p9w7-82w4-7q8m", "lib2to3.pgen2.pgen", "ParserGenerator.make_label", (NONE, EMPTY_DICT, CODE)),  # CVE-2025-71343
     ("GHSA-3vg9-h568-4w9m", "idlelib.debugobj", "ObjectTreeItem.SetText", (EMPTY_DICT, CODE)),  # CVE-2025-71354
     ("GHSA-6w4w-5w54-rjvr", "idlelib.autocomplete", "AutoComplete.get_entity", (EMPTY_DICT, CODE)),  # CVE-2025-71358
     ("GHSA-7cq8-mj8x-j263", "idlelib.autocomplete", "AutoComplete.fetch_completions", (EMPTY_DICT, CODE)),
@@ -45,13 +45,18 @@ PICKLESCAN: Final[list[Gadget]] = [
     ("GHSA-9xph-j2h6-g47v", "idlelib.calltip", "get_entity", (CODE,)),
     ("GHSA-m869-42cg-3xwr", "idlelib.run", "Executive.runcode", (EMPTY_DICT, CODE)),  # CVE-2025-71342
     ("GHSA-j343-8v2j-ff7w", "idlelib.pyshell", "ModifiedInterpreter.runcommand", (EMPTY_DICT, CODE)),  # CVE-2025-71357
-    ("GHSA-3gf5-cxq9-w223", "idlelib.pyshell", "ModifiedInterpreter.runcode", (EMPTY_DICT, CODE)),
+    ("GHSA-3gf5-cxq9-w223", "idlelib.pyshell", "ModifiedInterpreter.runcode", (EMPTY_DICT, CODE)),  # CVE-2025-71340
     ("GHSA-cj3c-v495-4xqh", "code", "InteractiveInterpreter.runcode", (EMPTY_DICT, CODE)),
     ("GHSA-fqq6-7vqf-w3fg", "doctest", "debug_script", (CODE, NEWTRUE)),  # CVE-2025-71368
     ("GHSA-xp4f-hrf8-rxw7", "ensurepip", "_run_pip", (EMPTY_LIST,)),
     ("GHSA-q77w-mwjj-7mqx", "asyncio.unix_events", "_UnixSubprocessTransport._start", (EMPTY_DICT, COMMAND, NEWTRUE)),  # CVE-2025-71364
     ("GHSA-m273-6v24-x4m4", "distutils.file_util", "write_file", (TEXT("x"), EMPTY_LIST)),
-    ("GHSA-4675-36f9-wf6r", "ctypes", "CDLL", (NONE,)),
+    ("GHSA-4675-36f9-wf6r", "ctypes", "WinDLL", (TEXT("kernel32.dll"),)),  # CVE-2025-71323
+    ("GHSA-m7j5-r2p5-c39r", "logging", "FileHandler", (TEXT("x"),)),
+    ("GHSA-9726-w42j-3qjr", "io", "FileIO", (TEXT("/etc/hosts"), TEXT("r"))),  # CVE-2026-53872
+    ("GHSA-9726-w42j-3qjr", "urllib.request", "urlopen", (TEXT("x"), NONE)),
+    ("GHSA-84r2-jw7c-4r5q", "pydoc", "locate", (TEXT("os"),)),  # CVE-2025-71320
+    ("GHSA-9m3x-qqw2-h32h", "builtins", "eval.__call__", (CODE,)),  # CVE-2026-53874
     ("GHSA-vqmv-47xg-9wpr", "pty", "spawn", (EMPTY_LIST,)),
     ("GHSA-hgrh-qx5j-jfwx", "pty", "spawn", (COMMAND,)),  # CVE-2025-71322
     ("GHSA-r8g5-cgf2-4m4m", "numpy.f2py.crackfortran", "getlincoef", (CODE, EMPTY_LIST)),
@@ -90,6 +95,11 @@ FICKLING: Final[list[Gadget]] = [
     ("GHSA-5hwf-rc88-82xm", "uuid", "_popen", (COMMAND,)),
     ("GHSA-5hwf-rc88-82xm", "linecache", "getlines", (TEXT("x"),)),
     ("GHSA-5hwf-rc88-82xm", "platform", "popen", (COMMAND,)),
+    ("GHSA-r48f-3986-4f9c", "linecache", "getlines", (TEXT("x"),)),
+    ("GHSA-r48f-3986-4f9c", "gc", "get_objects", ()),
+    ("GHSA-r48f-3986-4f9c", "gc", "get_referrers", (EMPTY_LIST,)),
+    ("GHSA-5cxw-w2xg-2m8h", "platform", "_syscmd_file", (TEXT("x"),)),
+    ("GHSA-5cxw-w2xg-2m8h", "platform", "_syscmd_ver", ()),
     ("GHSA-m6fh-58r7-x697", "_posixsubprocess", "fork_exec", ()),
     ("GHSA-m6fh-58r7-x697", "site", "addsitedir", (TEXT("x"),)),
     ("GHSA-m6fh-58r7-x697", "atexit", "register", (NONE,)),

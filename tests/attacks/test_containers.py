@@ -9,6 +9,7 @@ import random
 import zlib
 
 import pytest
+import zstandard
 
 from safeload.findings import Level, Outcome
 from tests import forge
@@ -100,6 +101,25 @@ def test_a_wrong_crc_hides_nothing_in_an_ordinary_zip(method: int) -> None:
     refused(zip_file(wrong, Part("b.pkl", HOSTILE)), "SL101", "SL209", subject="os.system")
 
 
+@pytest.mark.parametrize(
+    "first",
+    [
+        pytest.param(Part("archive/a", b"x", method=99), id="a method that nobody knows"),
+        pytest.param(Part("archive/a", b"x" * 20, method=8, packed=b"\xff" * 20), id="deflate data that are none"),
+        pytest.param(Part("archive/a", PLAIN, flags=1), id="encrypted"),
+        pytest.param(Part("archive/a", b"\x80\x04\x95" + b"\xff" * 8), id="a stream that breaks"),
+        pytest.param(Part("archive/a.7z", b"7z\xbc\xaf\x27\x1c"), id="an archive that breaks"),
+    ],
+)
+def test_a_member_that_fails_does_not_end_the_look_at_the_others(first: Part) -> None:
+    """modelscan#311: an entry that raised before data.pkl was reached ended the scan of the archive.
+
+    https://github.com/protectai/modelscan/issues/311
+    """
+    refused(_archive(first, Part(DATA, HOSTILE)), "SL101", subject="os.system")
+    refused(zip_file(first, Part("b", HOSTILE)), "SL101", subject="os.system")
+
+
 @pytest.mark.parametrize("method", [0, 8])
 def test_a_deflated_checkpoint_is_read_like_a_stored_one(method: int) -> None:
     """torch reads deflated records, some scanners only stored ones."""
@@ -110,6 +130,20 @@ def test_a_deflated_checkpoint_is_read_like_a_stored_one(method: int) -> None:
 def test_a_method_that_is_not_read_is_no_way_in(method: int) -> None:
     """bzip2, lzma, zstd, xz and older ones: who reads them sees more than is seen here."""
     refused(_archive(Part(DATA, HOSTILE, method=method)), "SL207", level=Level.WARNING)
+
+
+@pytest.mark.parametrize("method", [12, 14, 93, 95], ids=["bzip2", "lzma", "zstd", "xz"])
+@pytest.mark.parametrize("name", [DATA, "notes.txt"])
+def test_what_an_unread_method_hides_is_evidence(method: int, name: str) -> None:
+    """torch does not unpack these, Python's zipfile does: refused for the method, and for what is in it."""
+    packed = {12: bz2.compress, 14: _zip_lzma, 93: zstandard.ZstdCompressor().compress, 95: lzma.compress}[method](HOSTILE)
+    refused(_archive(Part(name, HOSTILE, method=method, packed=packed)), "SL101", "SL207", subject="os.system")
+
+
+def _zip_lzma(data: bytes) -> bytes:
+    """As ZIP writes it: a version, the length of the properties, the properties, LZMA with its end marker."""
+    alone = lzma.compress(data, lzma.FORMAT_ALONE)
+    return b"\x09\x04\x05\0" + alone[:5] + alone[13:]
 
 
 def test_an_archive_in_an_archive_in_an_archive() -> None:

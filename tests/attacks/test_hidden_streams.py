@@ -48,7 +48,7 @@ LEGACY = {
 
 @pytest.mark.parametrize("data", LEGACY.values(), ids=LEGACY)
 def test_each_of_the_five_pickles_of_a_legacy_file_is_walked(data: bytes) -> None:
-    """GHSA-97f8-7cmv-76j2: the magic number produced by `eval`; modelscan reads only the first of the five.
+    """GHSA-97f8-7cmv-76j2 (CVE-2026-53875): the magic number produced by `eval`; modelscan reads only the first of the five.
 
     https://github.com/advisories/GHSA-97f8-7cmv-76j2
     """

@@ -82,7 +82,7 @@ def test_the_name_is_found_however_its_texts_get_onto_the_stack(operands: bytes)
     """Published one by one, as scanners learnt one form after the other.
 
     picklescan#14 and #22 (memo: https://github.com/mmaitre314/picklescan/issues/22), GHSA-9gvj-pp9x-gcfr (STRING operands:
-    https://github.com/advisories/GHSA-9gvj-pp9x-gcfr), GHSA-9726-w42j-3qjr (https://github.com/advisories/GHSA-9726-w42j-3qjr).
+    https://github.com/advisories/GHSA-9gvj-pp9x-gcfr).
     """
     report = refused(forge.stream(forge.PROTO(4), operands, CALL), "SL101", subject="os.system", says="os.system('true')")
     assert "os.system" in report.globals
@@ -99,9 +99,9 @@ def test_the_name_is_found_however_its_texts_get_onto_the_stack(operands: bytes)
     ],
 )
 def test_a_name_that_is_no_text_does_not_stop_the_scan(operands: bytes) -> None:
-    """GHSA-9m3x-qqw2-h32h and its like: a type that a scanner did not expect made it give up after the payload had run.
+    """A type that a scanner did not expect makes it give up after the payload has run.
 
-    https://github.com/advisories/GHSA-9m3x-qqw2-h32h https://github.com/advisories/GHSA-97f8-7cmv-76j2
+    https://github.com/mmaitre314/picklescan/issues/22
     """
     payload = forge.stream(forge.call("os", "system", TRUE), forge.POP)
     report = refused(forge.stream(forge.PROTO(4), payload, operands, forge.STACK_GLOBAL, forge.INT(0), forge.STOP), "SL101", "SL107")
@@ -110,9 +110,9 @@ def test_a_name_that_is_no_text_does_not_stop_the_scan(operands: bytes) -> None:
 
 @pytest.mark.parametrize("index", [3, 200])
 def test_a_memo_entry_that_was_never_written_does_not_hide_what_ran_before(index: int) -> None:
-    """GHSA-m7j5-r2p5-c39r: a scanner's KeyError after the payload.
+    """A scanner's KeyError comes after the payload.
 
-    https://github.com/advisories/GHSA-m7j5-r2p5-c39r
+    https://github.com/mmaitre314/picklescan/pull/46
     """
     data = forge.stream(
         forge.PROTO(4),

@@ -55,6 +55,42 @@ def test_a_name_that_nobody_has_heard_of_is_refused_as_not_modelled() -> None:
     refused(data, "SL103", level=Level.WARNING)
 
 
+def test_an_allowlist_that_another_check_switches_off() -> None:
+    """GHSA-cffv-grgg-g429 (CVE-2026-14535): one pass marked imports as told, and the pass with the allowlist skipped them.
+
+    Here there is one table, and what is not in it is refused, whatever was said about it before. https://github.com/advisories/GHSA-cffv-grgg-g429
+    """
+    for module, attribute in (("some.package", "loader"), ("torch", "anything"), ("numpy", "another"), ("sklearn.utils", "helper")):
+        data = forge.stream(forge.PROTO(4), forge.call(module, attribute, forge.TEXT("x")), forge.STOP)
+        report = scan(data)
+        assert report.decision.outcome == "refused"
+        assert report.unmodelled == (f"{module}.{attribute}",)
+
+
+def test_an_eval_that_is_hidden_under_other_callables() -> None:
+    """GHSA-9m3x-qqw2-h32h (CVE-2026-53874): eval fetched from one callable by another.
+
+    https://github.com/advisories/GHSA-9m3x-qqw2-h32h
+    """
+    fetched = forge.stream(
+        forge.GLOBAL("builtins", "getattr"), forge.GLOBAL("builtins", "eval"), forge.TEXT("__call__"), forge.TUPLE2, forge.REDUCE
+    )
+    data = forge.stream(forge.PROTO(4), fetched, forge.TEXT("1+1"), forge.TUPLE1, forge.REDUCE, forge.STOP)
+    refused(data, "SL102", subject="builtins.eval", says="builtins.getattr(builtins.eval, '__call__')")
+
+
+def test_a_file_that_is_read_and_sent() -> None:
+    """GHSA-9726-w42j-3qjr (CVE-2026-53872): `io.FileIO` as the body of a `urllib.request.urlopen`.
+
+    https://github.com/advisories/GHSA-9726-w42j-3qjr
+    """
+    opened = forge.call("io", "FileIO", forge.TEXT("/etc/hosts"), forge.TEXT("r"))
+    name = forge.GLOBAL("urllib.request", "urlopen")
+    data = forge.stream(forge.PROTO(4), name, forge.TEXT("http://127.0.0.1/"), opened, forge.TUPLE2, forge.REDUCE, forge.STOP)
+    report = refused(data, "SL101", subject="io.FileIO", says="urllib.request.urlopen('http://127.0.0.1/', io.FileIO(")
+    assert any(found.subject == "urllib.request.urlopen" and found.level is Level.ERROR for found in report.findings)
+
+
 def test_two_gadgets_that_are_harmless_alone_are_both_listed() -> None:
     """GHSA-84r2-jw7c-4r5q: `pydoc.locate` finds the module, `operator.methodcaller` calls its function.
 

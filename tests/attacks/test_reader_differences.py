@@ -91,9 +91,10 @@ FRAMES = {
 
 @pytest.mark.parametrize("stream", FRAMES.values(), ids=FRAMES)
 def test_a_frame_that_ends_inside_an_opcode_is_a_deception(stream: bytes) -> None:
-    """cpython#154848, cpython#128853: an operand that straddles a frame makes C run bytes that others show as data.
+    """cpython#154848, cpython#128853, fickling#317: an operand that straddles a frame makes C run bytes that others show as data.
 
     https://github.com/python/cpython/issues/154848 https://github.com/python/cpython/issues/128853
+    https://github.com/trailofbits/fickling/issues/317
     """
     data = forge.stream(forge.PROTO(4), stream)
     report = scan(data)

@@ -110,7 +110,7 @@ BOUNDS = {
 def test_a_tensor_that_leaves_its_storage_is_refused(data: bytes, rule: str | None) -> None:
     """CVE-2026-24747 (sizes), CVE-2025-62164 (sparse indices), pytorch#184652 (quantised axis): heap reads and writes.
 
-    https://nvd.nist.gov/vuln/detail/CVE-2026-24747 https://nvd.nist.gov/vuln/detail/CVE-2025-62164
+    https://github.com/advisories/GHSA-63cw-57p8-fm3p https://nvd.nist.gov/vuln/detail/CVE-2026-24747 https://nvd.nist.gov/vuln/detail/CVE-2025-62164
     https://github.com/pytorch/pytorch/pull/184652
     """
     if "sparse" in next(name for name, (other, _) in BOUNDS.items() if other is data):

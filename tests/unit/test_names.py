@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from safeload.findings import Level
 from safeload.walk import names
-from safeload.walk.names import CAPABILITIES, deceptive, display, know, know_fetched
+from safeload.walk.names import CAPABILITIES, deception_level, deceptive, display, know, know_fetched
 
 TABLE = Path(names.__file__).with_name("names.json")
 
@@ -180,6 +180,24 @@ def test_deceptive_names_say_why(module: str, attribute: str, why: str) -> None:
     assert why in (deceptive(module, attribute) or "")
 
 
+@pytest.mark.parametrize(
+    ("module", "attribute", "level"),
+    [
+        ("pathlib", "os.system", Level.ERROR),
+        ("torch", "_sys.modules", Level.ERROR),
+        ("pkg", "numpy.load", Level.ERROR),
+        ("pkg", "Class.method.__globals__", Level.ERROR),
+        ("pkg", "a b", Level.ERROR),
+        ("scipy.interpolate._interpolate", "interp1d._call_linear_np", Level.WARNING),
+        ("pkg", "helpers.function", Level.WARNING),
+    ],
+)
+def test_dots_behind_what_may_be_a_class_are_a_warning(module: str, attribute: str, level: Level) -> None:
+    """scipy writes bound methods of classes in lower case; a walk through a module that is known is a deception."""
+    assert deceptive(module, attribute) is not None
+    assert deception_level(module, attribute) is level
+
+
 def test_a_name_in_another_language_deceives_nobody() -> None:
     """Python allows it, and people write it."""
     assert deceptive("modèle", "Réseau") is None
@@ -259,7 +277,7 @@ def test_one_attribute_has_one_reason() -> None:
 def test_asking_imports_nothing_that_is_asked_about() -> None:
     """An import runs code; knowledge comes from the table alone."""
     script = (
-        "import sys; from safeload.walk.names import know, deceptive; know('os', 'x'); before = set(sys.modules)\n"
+        "import sys; from safeload.walk.names import know, deception_level, deceptive; know('os', 'x'); before = set(sys.modules)\n"
         "for m in ('torch', 'numpy', 'idlelib.run', 'this', 'antigravity', 'distutils.core'): know(m, 'f'); deceptive(m, 'f')\n"
         "assert set(sys.modules) == before, set(sys.modules) - before\n"
         "assert 'pickle' not in before or 'torch' not in before"
