@@ -121,11 +121,15 @@ class FakeSigstore:
         rekor: Version of the transparency log's API, 1 or 2.
         tsa: Whether clients are told of the timestamp authority.
         lifetime: Seconds that a signing certificate is valid.
-        log_ahead: Seconds by which the log's clock is ahead, so that it sees certificates that have expired.
+        ahead: Seconds by which the clocks of log and timestamp authority are ahead, so that they see certificates expired.
+        eku: What the signing certificates are for.
+
+    All but the first two may be changed between two signatures.
     """
 
-    def __init__(self, *, rekor: int = 1, tsa: bool = True, lifetime: float = 600, log_ahead: float = 0) -> None:
-        self.rekor, self.tsa, self.lifetime, self.log_ahead = rekor, tsa, lifetime, log_ahead
+    def __init__(self, *, rekor: int = 1, tsa: bool = True) -> None:
+        self.rekor, self.tsa, self.lifetime, self.ahead = rekor, tsa, 600.0, 0.0
+        self.eku = ExtendedKeyUsageOID.CODE_SIGNING
         self._ca_key, self._issuing_key, self._ct_key, self._log_key, self._tsa_key = (new_key() for _ in range(5))
         self._ca = certificate("root", self._ca_key, ca=True, days=3650)
         self._issuing = certificate("issuing", self._issuing_key, self._ca, self._ca_key, ca=True, days=3000)
@@ -148,7 +152,7 @@ class FakeSigstore:
             .serial_number(x509.random_serial_number()).not_valid_before(start)
             .not_valid_after(start + dt.timedelta(seconds=self.lifetime))
             .add_extension(usage(digital_signature=True), critical=True)
-            .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.CODE_SIGNING]), critical=False)
+            .add_extension(x509.ExtendedKeyUsage([self.eku]), critical=False)
             .add_extension(x509.SubjectKeyIdentifier.from_public_key(public_key), critical=False)
             .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(self._issuing_key.public_key()), critical=False)
             .add_extension(x509.SubjectAlternativeName([name]), critical=True)
@@ -185,7 +189,7 @@ class FakeSigstore:
     def _log_v1(self, proposed: dict[str, Any]) -> dict[str, Any]:
         body = _canonical(_dsse_entry(proposed) if proposed["kind"] == "dsse" else proposed)
         index, root, path, checkpoint = self._append(body)
-        stamp = int(time.time() + self.log_ahead)
+        stamp = int(time.time() + self.ahead)
         promise = {"body": _b64(body), "integratedTime": stamp, "logID": _log_id(self._log_key).hex(), "logIndex": index}
         proof = {
             "logIndex": index, "treeSize": len(self._leaves), "rootHash": root.hex(), "hashes": [node.hex() for node in path],
@@ -213,9 +217,10 @@ class FakeSigstore:
     def _timestamp(self, raw: bytes) -> bytes:
         query = tsp.TimeStampReq.load(raw)
         own = asn1_x509.Certificate.load(_der(self._tsa_cert))
+        now = (dt.datetime.now(dt.UTC) + dt.timedelta(seconds=self.ahead)).replace(microsecond=0)
         content = tsp.TSTInfo({
             "version": "v1", "policy": "1.3.6.1.4.1.57264.2", "message_imprint": query["message_imprint"],
-            "serial_number": int.from_bytes(os.urandom(8), "big") >> 1, "gen_time": dt.datetime.now(dt.UTC).replace(microsecond=0),
+            "serial_number": int.from_bytes(os.urandom(8), "big") >> 1, "gen_time": now,
             "nonce": query["nonce"].native, "accuracy": {"seconds": 1},
         }).dump()  # fmt: skip
         hint = tsp.ESSCertIDv2({"cert_hash": hashlib.sha256(_der(self._tsa_cert)).digest()})

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import struct
+import zipfile
 from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
@@ -15,9 +17,11 @@ from safeload.cli.demo_files import write_checkpoint
 from safeload.lockfile import LockedFile, Lockfile, Model, SignatureRef, Signer, TrustRoot, update
 from safeload.lockfile.data import SignatureKind
 from safeload.policy import SignerRule
+from safeload.source import Source
+from safeload.trust.both_digests import file_digests
 from tests.fake_sigstore import IDENTITY, ISSUER
 
-__all__ = ["NAME", "SignedModel", "make_model", "sha256", "write_keys"]
+__all__ = ["NAME", "SignedModel", "make_model", "relock", "sha256", "write_keys", "write_version"]
 
 NAME: Final = "acme/m"
 
@@ -31,6 +35,43 @@ def make_model(folder: Path) -> None:
     folder.mkdir(parents=True)
     write_checkpoint(folder / "model.pt")
     (folder / "config.json").write_text("{}", encoding="utf-8")
+
+
+def write_version(path: Path, number: int) -> None:
+    """A checkpoint as that of `make_model`, of other values; the archive's own name in it is another's, too."""
+    write_checkpoint(path)
+    with zipfile.ZipFile(path) as archive:
+        records = {name: archive.read(name) for name in archive.namelist()}
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, data in records.items():
+            value = struct.pack("<f", 0.5), struct.pack("<f", float(number))
+            archive.writestr(zipfile.ZipInfo(name), data.replace(*value, 1) if "/data/" in name else data)
+
+
+def relock(path: Path) -> None:
+    """Bring every digest of a lockfile in line with what lies there now, as somebody does who edits files and lock together."""
+    top = path.parent
+
+    def file(held: LockedFile) -> LockedFile:
+        with Source.open(top / held.path) as source:
+            digest, tree = file_digests(source)
+            return replace(held, size=source.size, sha256=digest, sha256_tree=tree)
+
+    def model(held: Model) -> Model:
+        refs = tuple(replace(ref, bundle_sha256=sha256(top / ref.bundle)) for ref in held.signatures)
+        return replace(held, files=tuple(file(one) for one in held.files if (top / one.path).exists()), signatures=refs)
+
+    def signer(held: Signer) -> Signer:
+        named = {"certificate_sha256": held.certificate, "public_key_sha256": held.public_key}
+        return replace(held, **{key: sha256(top / place) for key, place in named.items() if place is not None})  # type: ignore[arg-type]
+
+    def change(lock: Lockfile) -> Lockfile:
+        roots = (root if root.path.startswith("builtin:") else replace(root, sha256=sha256(top / root.path)) for root in lock.trust_roots)
+        return replace(
+            lock, trust_roots=tuple(roots), signers=tuple(map(signer, lock.signers)), models=tuple(map(model, lock.models))
+        )
+
+    update(path, change)
 
 
 def write_keys(folder: Path, name: str, curve: ec.EllipticCurve | None = None) -> None:

@@ -10,13 +10,10 @@ from safeload.errors import MissingExtraError, SignatureError
 from safeload.findings import escape
 from safeload.lockfile import LockedFile, Lockfile, Model, SignatureRef
 from safeload.policy import Policy
-from safeload.signatures import SignatureCheck, check_signatures, demanded, unmet
+from safeload.signatures import ABOUT_ONE, SignatureCheck, check_signatures, demanded, refs_about, unmet
 from safeload.source import Source
 
 __all__ = ["SignatureEntry", "SigningCheck"]
-
-_ABOUT_ONE = frozenset({"sigstore-blob", "openpgp", "slsa-provenance"})
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SignatureEntry:
@@ -58,14 +55,20 @@ class SigningCheck:
         self._unmet: list[SignatureEntry] = []
 
     def check(self, model: Model, file: LockedFile, source: Source) -> None:
-        """Check the model's signatures for one open file, when it is one of its weights files."""
-        if file.path not in {held.path for held in model.weights} or file.path in {ref.bundle for ref in model.signatures}:
+        """Check the model's signatures for one open file: when it is one of its weights files, or has a signature of its own."""
+        if file.path in {ref.bundle for ref in model.signatures}:
+            return
+        weights = file.path in {one.path for one in model.weights}
+        refs = refs_about(model, file.path)
+        if not weights:
+            refs = tuple(ref for ref in refs if ref.kind in ABOUT_ONE and ref.bundle.startswith(f"{file.path}."))
+        if not refs and not weights:
             return
         held = self._policy.for_model(model.name)
-        checks = check_signatures(self._lock, self._where, model, file, held, source=source, fresh=True)
+        checks = check_signatures(self._lock, self._where, model, file, held, source=source, fresh=True, refs=refs)
         for check in checks:
             self._checks.setdefault((model.name, check.ref), []).append(check)
-        if demanded(held, model):
+        if weights and demanded(held, model):
             lines = unmet(held, model, checks)
             if lines:
                 reasons = tuple(f"{escape(file.path)}: {line}" for line in lines)
@@ -80,7 +83,7 @@ class SigningCheck:
 def _entry(model: str, ref: SignatureRef, checks: list[SignatureCheck]) -> SignatureEntry:
     good = [check for check in checks if check.verified is not None]
     bad = [check for check in checks if check.problem is not None]
-    if good and (not bad or ref.kind in _ABOUT_ONE):
+    if good and (not bad or ref.kind in ABOUT_ONE):
         who = good[0].verified
         return SignatureEntry(
             model=model, signer=ref.signer, kind=ref.kind, bundle=ref.bundle, status="verified",

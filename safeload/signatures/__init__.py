@@ -4,12 +4,22 @@
 that policy wants signed, and `found_beside` looks for signatures to record. The schemes themselves are in `safeload.trust`.
 """
 
-from safeload.signatures.checking import SignatureCheck, check_ref, check_signatures, demanded, require_signers, unmet
+from safeload.signatures.checking import (
+    ABOUT_ONE,
+    SignatureCheck,
+    check_ref,
+    check_signatures,
+    demanded,
+    refs_about,
+    require_signers,
+    unmet,
+)
 from safeload.signatures.lock_signature import check_lock, read_lock
 from safeload.signatures.material import Materials, anchor_of, artifact_of
 from safeload.signatures.searching import Candidate, found_beside, named_signers
 
 __all__ = [
+    "ABOUT_ONE",
     "Candidate",
     "Materials",
     "SignatureCheck",
@@ -22,6 +32,7 @@ __all__ = [
     "found_beside",
     "named_signers",
     "read_lock",
+    "refs_about",
     "require_signers",
     "unmet",
 ]

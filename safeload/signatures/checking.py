@@ -14,13 +14,17 @@ from safeload.policy import IdentityRule, Policy, glob_match, signer_reasons
 from safeload.signatures.material import Materials, anchor_of, artifact_of
 from safeload.signatures.result_cache import key_of, lookup, remember
 from safeload.source import Source
+from safeload.trust.cache import unchanged
 from safeload.trust.scheme import Terms, Verified, mismatch
 from safeload.trust.schemes import verify
 
 if TYPE_CHECKING:
     from safeload.lockfile import Pin
 
-__all__ = ["SignatureCheck", "check_ref", "check_signatures", "demanded", "require_signers", "unmet"]
+__all__ = ["ABOUT_ONE", "SignatureCheck", "check_ref", "check_signatures", "demanded", "refs_about", "require_signers", "unmet"]
+
+ABOUT_ONE: Final = frozenset({"sigstore-blob", "openpgp", "slsa-provenance"})
+"""Kinds of signatures that are over one file, and not over a model."""
 
 _SHOWN: Final = 8
 
@@ -103,8 +107,9 @@ def check_signatures(
     *,
     source: Source | None,
     fresh: bool = False,
+    refs: tuple[SignatureRef, ...] | None = None,
 ) -> tuple[SignatureCheck, ...]:
-    """Check every stored signature of a model for one of its files.
+    """Check every stored signature of a model that can be about one of its files.
 
     Args:
         lock: The lockfile.
@@ -114,9 +119,22 @@ def check_signatures(
         policy: Already narrowed by `Policy.for_model`.
         source: The open file, or None when only its digest is at hand.
         fresh: Take no known answer, and look at what is stored whatever `verify-signature` says.
+        refs: Which signatures; by default all that `refs_about` gives.
     """
     materials = Materials.of(lock_path)
-    return tuple(check_ref(lock, materials, model, file, ref, policy, source=source, fresh=fresh) for ref in model.signatures)
+    chosen = refs_about(model, file.path) if refs is None else refs
+    return tuple(check_ref(lock, materials, model, file, ref, policy, source=source, fresh=fresh) for ref in chosen)
+
+
+def refs_about(model: Model, path: str) -> tuple[SignatureRef, ...]:
+    """Return the stored signatures that can be about a file: not those over one file that lie beside another one of the model."""
+    bundles = {ref.bundle for ref in model.signatures}
+    paths = [file.path for file in model.files if file.path not in bundles]
+
+    def beside(ref: SignatureRef) -> str:
+        return max((one for one in paths if ref.bundle.startswith(f"{one}.")), key=len, default=path)
+
+    return tuple(ref for ref in model.signatures if ref.kind not in ABOUT_ONE or beside(ref) == path)
 
 
 def check_ref(
@@ -142,6 +160,9 @@ def check_ref(
         if known is not None:
             return SignatureCheck(ref=ref, path=file.path, verified=known, cached=True)
         verified = verify(ref.kind, artifact, bundle, anchor, terms)
+        # OpenPGP hashes the file by itself, through the descriptor: what it read must be what was compared with the pin.
+        if ref.kind == "openpgp" and source is not None and source.fd is not None and not unchanged(source):
+            raise SignatureError("the file changed while its signature was checked", check="content")
         remember(key, verified, disk=disk)
         return SignatureCheck(ref=ref, path=file.path, verified=verified)
     except (SignatureError, MissingExtraError) as error:

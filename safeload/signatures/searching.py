@@ -13,6 +13,7 @@ from typing import Final
 from safeload.errors import MissingExtraError, SignatureError
 from safeload.lockfile import LockedFile, Lockfile, Model, SignatureRef, Signer, TrustRoot, path_problem
 from safeload.lockfile.data import SignatureKind
+from safeload.signatures.checking import ABOUT_ONE
 from safeload.signatures.material import Materials, anchor_of, artifact_of, read_small
 from safeload.source import Source
 from safeload.trust.builtin_roots import PUBLIC_GOOD, builtin_roots
@@ -66,13 +67,14 @@ class Candidate:
 def found_beside(model: Model, materials: Materials) -> list[Candidate]:
     """Return what looks like a signature beside a model's files, in its directory, or stored in the lock already."""
     places: dict[str, str | None] = {}
-    for file in model.files:
-        for ending in _BESIDE_FILE:
-            places.setdefault(file.path + ending, file.path)
     folders = dict.fromkeys([model.directory, *(posixpath.dirname(file.path) for file in model.files)])
+    # These first: the signature of a list of digests is about the model, although the list may be a locked file of it.
     for folder in folders:
         for name in _IN_FOLDER:
             places.setdefault(f"{folder}/{name}" if folder else name, None)
+    for file in model.files:
+        for ending in _BESIDE_FILE:
+            places.setdefault(file.path + ending, file.path)
     for ref in model.signatures:
         places.setdefault(ref.bundle, None)
     found = []
@@ -196,7 +198,7 @@ def _verify_all(
     anchor = replace(anchor_of(lock, signer, materials), any_identity=anyone)
     ref = candidate.ref(signer.name)
     companion = materials.beside(candidate.path) if candidate.kind == "openpgp-sha256sums" else None
-    about_one = candidate.kind in ("sigstore-blob", "openpgp", "slsa-provenance")
+    about_one = candidate.kind in ABOUT_ONE
     own = {signature.bundle for signature in model.signatures} | {candidate.path}
     files = [file for file in model.files if file.path not in own and (candidate.about in (None, file.path) or not about_one)]
     if candidate.kind in ("oms", "git-commit", "openpgp-sha256sums"):

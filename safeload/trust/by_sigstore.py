@@ -7,6 +7,8 @@ a cache file that nobody verifies.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import lru_cache
 from typing import TYPE_CHECKING, Final
 
@@ -31,6 +33,38 @@ _SHOWN: Final = {
     "1.3.6.1.4.1.57264.1.13": "source commit",
     "1.3.6.1.4.1.57264.1.14": "source ref",
 }
+
+
+# What of the library's texts, the check that failed, and what that means.
+_WORDS: Final = (
+    ("not valid at validation time", "validity", "the certificate was not valid when it signed, by the log's or the time stamp's clock"),
+    ("validation failed", "chain", "the certificate was not issued under the pinned trusted root"),
+    ("not enough sources of verified time", "time", "nothing that the pinned trusted root vouches for says when it was signed"),
+    ("an inclusion promise or signed timestamp", "time", "nothing in the bundle says when it was signed"),
+    ("does not contain `code signing`", "usage", "the certificate is for another purpose than signing (extended key usage)"),
+    ("Signature is invalid for input", "signature", "the signature is not one of the certificate over these bytes"),
+    ("DSSE: invalid signature", "signature", "the signature is not one of the certificate over the statement"),
+    ("exactly one log entry", "log", "the bundle has no entry of a transparency log"),
+    ("invalid log entry", "log", "the transparency log's entry does not prove itself"),
+    ("inclusion proof", "log", "the transparency log's entry does not prove itself"),
+    ("checkpoint", "log", "the transparency log's entry does not prove itself"),
+)
+
+
+@contextmanager
+def _in_words(what: str) -> Iterator[None]:
+    """As `guarded`, and say in plain words what the library means, where that is known."""
+    with guarded("sigstore", what):
+        try:
+            yield
+        except (SignatureError, MissingExtraError):
+            raise
+        except Exception as error:
+            text = (str(error).strip().splitlines() or [""])[0]
+            for part, check, words in _WORDS:
+                if part in text:
+                    raise SignatureError(f"{words} (sigstore: {escape(text, 80)})", check=check) from error
+            raise
 
 
 class _Exactly:
@@ -58,7 +92,7 @@ def check_digest(bundle: Bundle, sha256: str, anchor: Anchor) -> Verified:
     bundle.need_message()
     policy = _Exactly(anchor)
     verifier, parsed = _prepared(bundle, anchor)
-    with guarded("sigstore", "the signature does not verify"):
+    with _in_words("the signature does not verify"):
         from sigstore.hashes import Hashed
         from sigstore_models.common.v1 import HashAlgorithm
 
@@ -71,7 +105,7 @@ def open_envelope(bundle: Bundle, anchor: Anchor) -> tuple[str, bytes, Verified]
     bundle.need_envelope()
     policy = _Exactly(anchor)
     verifier, parsed = _prepared(bundle, anchor)
-    with guarded("sigstore", "the signature does not verify"):
+    with _in_words("the signature does not verify"):
         payload_type, payload = verifier.verify_dsse(parsed, policy)
     return payload_type, payload, _seen(policy)
 
@@ -92,7 +126,7 @@ def _prepared(bundle: Bundle, anchor: Anchor) -> tuple[Verifier, SigstoreBundle]
     except ImportError as error:
         raise MissingExtraError("sigstore cannot be imported", hint="install it: pip install 'safeload' brings sigstore along") from error
     verifier = _verifier(anchor.trusted_root)
-    with guarded("format", "the bundle is not valid"):
+    with _in_words("the bundle is not valid"):
         return verifier, SigstoreBundle.from_json(bundle.raw)
 
 

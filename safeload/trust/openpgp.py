@@ -8,6 +8,8 @@ checked against a digest, so the bytes are hashed once more, from the descriptor
 from __future__ import annotations
 
 import datetime as dt
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final
 
 from safeload.errors import MissingExtraError, SignatureError
@@ -46,7 +48,13 @@ def certificate_of(anchor: Anchor) -> tuple[Cert, Verified]:
         raise SignatureError("no certificate is pinned", check="certificate")
     with guarded("certificate", "the certificate cannot be read"):
         cert = Cert.from_bytes(anchor.certificate)
-        found, revoked, end = cert.fingerprint, cert.is_revoked, cert.expiration
+        try:
+            found, revoked, end = cert.fingerprint, cert.is_revoked, cert.expiration
+        except RuntimeError as error:
+            if "olicy rejected" in str(error):
+                said = escape(str(error).splitlines()[0], 100)
+                raise SignatureError(f"the certificate {cert.fingerprint} is too weak: {said}", check="algorithm") from error
+            raise
     if found.lower() != anchor.fingerprint.lower():
         raise mismatch("identity", "the certificate has another fingerprint", anchor.fingerprint.lower(), found.lower())
     if revoked:
@@ -72,9 +80,11 @@ def check(signature: bytes, anchor: Anchor, content: bytes | str) -> Verified:
     with guarded("format", "the signature cannot be read"):
         sig = Sig.from_bytes(signature)
         algorithm = str(sig.hash_algorithm).rpartition(".")[2]
+        said = str(sig.issuer_fingerprint or sig.issuer_key_id or "").lower()
     if any(algorithm.upper().startswith(weak.upper()) for weak in _WEAK):
         raise SignatureError(f"the signature is made with {algorithm}, which is too weak", check="algorithm", found=algorithm)
-    with guarded("signature", f"no valid signature of {who.identity} over these bytes"):
+    named = f", but one that names the key {escape(said, 80)}" if said and said != who.identity else ""
+    with _none_valid(f"no valid signature of {who.identity} over these bytes{named}"):
         if isinstance(content, str):
             result = verify_with(file=content, store=lambda _ids: [cert], signature=sig)
         else:
@@ -88,13 +98,25 @@ def check_inline(message: bytes, anchor: Anchor) -> tuple[bytes, Verified]:
     cert, who = certificate_of(anchor)
     from pysequoia import verify as verify_with
 
-    with guarded("signature", f"no valid signature of {who.identity} in the message"):
+    with _none_valid(f"no valid signature of {who.identity} in the message"):
         result = verify_with(bytes=message, store=lambda _ids: [cert])
         signers = [str(found.certificate).lower() for found in result.valid_sigs]
         content = result.bytes
     if content is None:
         raise SignatureError("the signed message is empty", check="content")
     return content, _one_of(signers, who)
+
+
+@contextmanager
+def _none_valid(what: str) -> Iterator[None]:
+    """As `guarded`; the library says the same about other bytes, other keys and weak hashes, so its text is left out."""
+    with guarded("signature", what):
+        try:
+            yield
+        except RuntimeError as error:
+            if "no valid signatures" in str(error):
+                raise SignatureError(what, check="signature") from error
+            raise
 
 
 def _one_of(signers: list[str], who: Verified) -> Verified:

@@ -6,7 +6,6 @@ import base64
 import datetime as dt
 import hashlib
 import json
-import subprocess
 import warnings
 from dataclasses import replace
 from pathlib import Path
@@ -32,6 +31,7 @@ from safeload.trust.scheme import Anchor, Artifact, Terms, Verified
 from safeload.trust.schemes import verify
 from safeload.trust.statement import PAYLOAD_TYPE, STATEMENT_TYPE
 from tests.fake_sigstore import IDENTITY, ISSUER, FakeSigstore, Key, certificate, new_key
+from tests.forge_gpg import gpg, gpg_home, signed_commit
 from tests.forge_signed import make_model, sha256, write_keys
 
 ps = pytest.importorskip("pysequoia")
@@ -339,26 +339,9 @@ def test_openpgp_refuses_expired_and_revoked_certificates() -> None:
     refused("validity", f"the certificate {anchor.fingerprint} is revoked", "openpgp", ARTIFACT, signature, stale)
 
 
-def gpg(home: Path, *arguments: str, data: bytes | None = None) -> bytes:
-    quiet = ["--batch", "--quiet", "--no-tty", "--pinentry-mode", "loopback", "--passphrase", ""]
-    command = ["gpg", "--homedir", str(home), *quiet, *arguments]
-    done = subprocess.run(command, input=data, capture_output=True, check=True, timeout=60)
-    return done.stdout
-
-
 @pytest.fixture(scope="module")
-def keyring(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A gpg home with a key that is expired by now, and one that signs with SHA-1; skipped where there is no gpg."""
-    import shutil
-    import tempfile
-
-    if shutil.which("gpg") is None:
-        pytest.skip("needs gpg")
-    home = Path(tempfile.mkdtemp(prefix="g"))  # gpg's socket needs a short path
-    home.chmod(0o700)
-    gpg(home, "--faked-system-time", "20200101T000000", "--quick-gen-key", "old@example.org", "ed25519", "sign", "1y")
-    gpg(home, "--quick-gen-key", "now@example.org", "ed25519", "sign", "never")
-    return home
+def keyring() -> Path:
+    return gpg_home()
 
 
 def test_gpg_signatures_old_keys_and_sha1(keyring: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -451,9 +434,7 @@ def test_a_real_repository_is_collected_and_verified(keyring: Path, tmp_path: Pa
     raw = gpg(keyring, "--export", "now@example.org")
     anchor = Anchor(kind="openpgp", certificate=raw, fingerprint=ps.Cert.from_bytes(raw).fingerprint)
     (tmp_path / "w.bin").write_bytes(b"version https://git-lfs.github.com/spec/v1\noid sha256:%s\nsize 7\n" % DIGEST.encode())
-    settings = ["-c", "user.name=A", "-c", "user.email=a@b", "-c", "user.signingkey=now@example.org", "-c", "commit.gpgsign=true"]
-    for command in (["init", "-q"], ["add", "w.bin"], [*settings, "commit", "-q", "-m", "release"]):
-        subprocess.run(["git", "-C", str(tmp_path), *command], check=True, capture_output=True, timeout=60)
+    signed_commit(tmp_path, keyring, "now@example.org", "release")
     commit, bundle = collect_commit(tmp_path)
     held = Artifact(path="m/w.bin", sha256=DIGEST, size=7, bases=("m",), revision=commit)
     assert verify("git-commit", held, bundle, anchor, Terms()).identity == anchor.fingerprint
