@@ -200,7 +200,7 @@ def _pip_env(constraints: Path = CONSTRAINTS) -> dict[str, str]:
 
 def _package_data() -> set[str]:
     """Return the files of the package that are not code and that a wheel must carry."""
-    endings = ("md", "toml", "json", "pxd", "pyi", "typed")
+    endings = ("md", "toml", "json", "pxd", "pyi", "typed", "css", "js")
     return {path.relative_to(ROOT).as_posix() for ending in endings for path in ROOT.glob(f"safeload/**/*.{ending}")}
 
 

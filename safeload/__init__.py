@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from safeload.policy import Policy
     from safeload.profiles import plain
     from safeload.program import Inert
+    from safeload.scanning import Skipped, scan_many
     from safeload.source import Limits
     from safeload.state_dicts import state_dict
 
@@ -41,6 +42,7 @@ _HOME = {
     "load": "api", "scan": "api", "convert": "conversion", "inspect": "inspection", "install": "installing",
     "installed": "installing", "uninstall": "installing", "open": "lazy", "lock": "pinning", "verify": "pinning",
     "Policy": "policy", "Inert": "program", "Limits": "source", "state_dict": "state_dicts", "plain": "profiles",
+    "scan_many": "scanning", "Skipped": "scanning",
     "Decision": "findings", "Finding": "findings", "Level": "findings", "Report": "findings",
     "LockfileError": "errors", "MalformedError": "errors", "RemoteError": "errors", "PinError": "errors", "PolicyError": "errors",
     "RefusedError": "errors", "SafeloadError": "errors", "SafeloadWarning": "errors", "SignatureError": "errors",
@@ -49,8 +51,8 @@ _HOME = {
 __all__ = [
     "Decision", "Finding", "Inert", "Level", "Limits", "LockfileError", "MalformedError", "PinError", "Policy",
     "PolicyError", "RefusedError", "RemoteError", "Report", "SafeloadError", "SafeloadWarning", "SignatureError",
-    "__version__", "convert", "inspect", "install", "installed", "load", "lock", "open", "plain", "scan", "state_dict",
-    "uninstall", "verify",
+    "Skipped", "__version__", "convert", "inspect", "install", "installed", "load", "lock", "open", "plain", "scan",
+    "scan_many", "state_dict", "uninstall", "verify",
 ]  # fmt: skip
 
 

@@ -13,6 +13,7 @@ from safeload.findings import Report
 from safeload.formats import Contents
 from safeload.lean_dataclass import replace
 from safeload.policy import decide
+from safeload.remote import Address
 from safeload.reporting import examine
 from safeload.source import Limits, Reading, Source
 
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
     from safeload.torch_arguments import Arguments
     from safeload.twins import Twin
 
-__all__ = ["load", "load_with", "scan", "scan_source"]
+__all__ = ["decided", "load", "load_with", "needs_digest", "scan", "scan_source"]
 
 
 def scan(
@@ -75,8 +76,7 @@ def scan_source(
         from safeload.conversion.opening import value_findings
 
         report = replace(report, findings=(*report.findings, *value_findings(contents, source)))
-    grants: frozenset[str] = frozenset()
-    if digest or (context.lock is not None and report.unmodelled):
+    if needs_digest(report, context, digest=digest):
         from safeload.gate import sha256_and_tree
 
         try:
@@ -85,19 +85,15 @@ def scan_source(
             report = replace(report, error=report.error or str(error))
         else:
             report = replace(report, sha256=sha256, sha256_tree=tree)
-            pin = context.by_digest(sha256)
-            grants = frozenset(pin.file.allow_globals) if pin is not None else grants
-    held = context.policy_for(pin)
     report = replace(report, error=str(source.failure)) if source.failure is not None else report
-    report = replace(report, origin=source.origin_of_bytes)
-    report = replace(report, decision=decide(report, held, pin_grants=grants, today=_today() if held.suppress else None))
+    report = decided(replace(report, origin=source.origin_of_bytes), context, pin)
     if contents is None or contents.shards is None:
         return report
     from safeload.several import scan_several
 
-    def one(path: Path) -> Report:
-        target = context.target(path)
-        with Source.open(path, limits=source_limits) as shard:
+    def one(file: Path | Address) -> Report:
+        target = context.target(file)
+        with Source.open(file, limits=source_limits) as shard:
             return scan_source(shard, context, pin=target.pin, reading=reading, digest=digest, part=True)
 
     source_limits = (reading or Reading()).limits
@@ -108,6 +104,27 @@ def _today() -> dt.date:
     import datetime as dt
 
     return dt.datetime.now(tz=dt.UTC).date()
+
+
+def needs_digest(report: Report, context: Context, *, digest: bool = False) -> bool:
+    """Whether a scan has to hash: because somebody asked, or because a pin of these very bytes may grant what they name."""
+    return digest or (context.lock is not None and bool(report.unmodelled))
+
+
+def decided(report: Report, context: Context, pin: Pin | None = None) -> Report:
+    """Take the decision about evidence by the policy and the lock in force, as of today.
+
+    Args:
+        report: Whatever decision it has already is not looked at.
+        context: The policy and the lock.
+        pin: The pin found by name or path; where the digest is known, the one of these bytes takes its place.
+    """
+    grants: frozenset[str] = frozenset()
+    if report.sha256 is not None:
+        pin = context.by_digest(report.sha256)
+        grants = frozenset(pin.file.allow_globals) if pin is not None else grants
+    held = context.policy_for(pin)
+    return replace(report, decision=decide(report, held, pin_grants=grants, today=_today() if held.suppress else None))
 
 
 def load(

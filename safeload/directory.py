@@ -24,12 +24,14 @@ class Found:
         relative: Below the directory, with "/".
         skipped: Why it is not looked at, or None. It needs no look: somebody left it out, or it is looked at elsewhere.
         problem: Why it cannot be looked at, or None. It would need a look.
+        info: What `stat` says of a file that is to be looked at.
     """
 
     path: str
     relative: str
     skipped: str | None = None
     problem: str | None = None
+    info: os.stat_result | None = None
 
 
 def matches(patterns: Sequence[str], relative: str) -> bool:
@@ -53,20 +55,27 @@ def files_below(top: str | os.PathLike[str], *, include: Sequence[str] = (), exc
         below = todo.pop()
         folder = f"{root}/{below}" if root != "." else below or "."
         try:
-            with os.scandir(folder.rstrip("/") or "/") as entries:
-                listed = sorted(entries, key=lambda entry: entry.name)
+            # Only names are kept: a directory may hold a hundred thousand.
+            listed = sorted(os.listdir(folder.rstrip("/") or "/"))
         except OSError as error:
             yield Found(_joined(root, below.rstrip("/")), below.rstrip("/"), problem=f"the directory cannot be listed: {error.strerror}")
             continue
         later: list[str] = []
-        for entry in listed:
-            relative = below + entry.name
+        for name in listed:
+            relative = below + name
             if matches(exclude, relative):
                 yield Found(_joined(root, relative), relative, skipped="left out by --exclude")
-            elif entry.is_dir(follow_symlinks=False):
+                continue
+            path = _joined(root, relative)
+            try:
+                info = os.lstat(path)
+            except OSError as error:
+                yield Found(path, relative, problem=f"cannot be looked at: {error.strerror}")
+                continue
+            if stat.S_ISDIR(info.st_mode):
                 later.append(f"{relative}/")
             else:
-                found = _entry(entry, _joined(root, relative), relative, real)
+                found = _entry(info, path, relative, real)
                 if found.skipped is None and found.problem is None and include and not matches(include, relative):
                     found = Found(found.path, relative, skipped="left out by --include")
                 yield found
@@ -91,19 +100,19 @@ def _joined(root: str, relative: str) -> str:
     return f"{root.rstrip('/') or ''}/{relative}" if relative else root
 
 
-def _entry(entry: os.DirEntry[str], path: str, relative: str, real: str) -> Found:
+def _entry(info: os.stat_result, path: str, relative: str, real: str) -> Found:
     """Say what a file, link or special file is; a link counts only when it leads to a file of the same tree."""
     try:
-        if not entry.is_symlink():
-            mode = entry.stat(follow_symlinks=False).st_mode
-            if stat.S_ISREG(mode):
-                return Found(path, relative)
+        if not stat.S_ISLNK(info.st_mode):
+            if stat.S_ISREG(info.st_mode):
+                return Found(path, relative, info=info)
             return Found(path, relative, problem="not a regular file: a pipe, socket or device has no bytes to look at")
         target = os.path.realpath(path, strict=True)
         if not _within(target, real):
             return Found(path, relative, problem=OUTSIDE)
-        if os.path.isdir(target):
+        leads = os.stat(target)
+        if stat.S_ISDIR(leads.st_mode):
             return Found(path, relative, skipped="a link to a directory of the same tree, which is looked at there")
     except OSError as error:
         return Found(path, relative, problem=f"cannot be followed: {error.strerror}")
-    return Found(path, relative)
+    return Found(path, relative, info=leads)

@@ -22,6 +22,7 @@ from safeload.formats.index_file import files_of
 from safeload.formats.manifest import SIDECAR_KEY
 from safeload.formats.safetensors_file import SafetensorsFile
 from safeload.gate import Gate, announced, pinned_first, refuse_unreadable
+from safeload.remote import Address
 from safeload.reporting import examine
 from safeload.source import Reading, Source
 from safeload.torch_arguments import Arguments
@@ -141,7 +142,7 @@ def _pass(gates: Sequence[Gate]) -> None:
 # ---- evidence
 
 
-def scan_several(contents: Contents, source: Source, own: Report, *, part: bool, scan_one: Callable[[Path], Report]) -> Report:
+def scan_several(contents: Contents, source: Source, own: Report, *, part: bool, scan_one: Callable[[Path | Address], Report]) -> Report:
     """The report of an index: its own, and what is in its files.
 
     Args:
@@ -149,10 +150,15 @@ def scan_several(contents: Contents, source: Source, own: Report, *, part: bool,
         source: The same file.
         own: Its report, with its decision.
         part: The index is itself named by an index.
-        scan_one: Scans one file.
+        scan_one: Scans one file, by its path or, as the index, by its address.
     """
     try:
-        reports = [(path.name, scan_one(path)) for path in files_of(contents, source, part=part)]
+        files: list[tuple[str, Path | Address]] = []
+        if source.address is not None and not part:
+            files += ((name, source.address.beside(name)) for name in dict.fromkeys((contents.shards or {}).values()))
+        else:
+            files += ((path.name, path) for path in files_of(contents, source, part=part))
+        reports = [(name, scan_one(file)) for name, file in files]
     except SafeloadError as error:
         return _unclear(own, str(error))
     except OSError as error:

@@ -217,6 +217,7 @@ class Source:
         size: Bytes.
         origin: Where the file begins in the caller's stream.
         parsed: What a reader parsed while it decided whether the file is its own, by the reader's name: parsed once.
+        address: That of a file elsewhere, or None.
         failure: Why a file elsewhere could not be read on. Whoever made something of that nevertheless is not to be believed.
     """
 
@@ -234,6 +235,7 @@ class Source:
         self._leaves: tuple[int, list[bytes]] | None = None
         self.parsed: dict[str, Any] = {}
         self.failure: RemoteError | None = None
+        self.address: Address | None = None
 
     # ---- ways in
 
@@ -255,7 +257,9 @@ class Source:
         """
         if isinstance(f, Address):
             ranges = f.open()
-            return cls(ranges, name or ranges.name)
+            source = cls(ranges, name or ranges.name)
+            source.address = f
+            return source
         if isinstance(f, (str, os.PathLike)):
             path = os.fspath(f)
             if isinstance(path, bytes):
@@ -305,6 +309,11 @@ class Source:
     def origin_of_bytes(self) -> Origin | None:
         """Where a file elsewhere was read from, and how much of it so far; None for anything on this machine."""
         return self._fetch.origin if isinstance(self._fetch, Ranges) else None
+
+    @property
+    def mark_elsewhere(self) -> str | None:
+        """What tells this version of a file elsewhere from any other, "" where nothing does; None for anything on this machine."""
+        return self._fetch.mark if isinstance(self._fetch, Ranges) else None
 
     # ---- reads
 

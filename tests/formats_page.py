@@ -22,10 +22,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
-from safeload.cli.scanning import Job, Settings, Skipped, collect, scan_file
 from safeload.context import Context
 from safeload.findings import Level, Outcome, Report
 from safeload.rules import RULES
+from safeload.scanning import Job, Settings, Skipped, collect, scan_file
 
 __all__ = ["FormatRow", "Made", "Maker", "Verdict", "all_rows", "quoted", "render", "update", "verdict"]
 

@@ -14,6 +14,7 @@ __all__ = [
     "Line",
     "as_json",
     "check_output",
+    "coloured",
     "count",
     "emit",
     "on_terminal",
@@ -77,7 +78,7 @@ def emit(result: str | list[Line], output: str | os.PathLike[str] | None = None,
     if isinstance(result, str) or not on_terminal(sys.stdout) or os.environ.get("NO_COLOR"):
         sys.stdout.write(result if isinstance(result, str) else plain(result))
     else:
-        _coloured(result, sys.stdout)
+        coloured(result, sys.stdout)
     sys.stdout.flush()
 
 
@@ -86,17 +87,24 @@ def summary(line: Line, *, quiet: bool = False) -> None:
     if quiet:
         return
     if on_terminal(sys.stderr) and not os.environ.get("NO_COLOR"):
-        _coloured([line], sys.stderr)
+        coloured([line], sys.stderr)
     else:
         sys.stderr.write(plain([line]))
     sys.stderr.flush()
 
 
-def _coloured(lines: Iterable[Line], stream: IO[str]) -> None:
+def coloured(lines: Iterable[Line], stream: IO[str], *, force: bool = False) -> None:
+    """Write lines with their styles.
+
+    Args:
+        lines: The lines.
+        stream: A terminal; or
+        force: something that is shown on one later.
+    """
     from rich.console import Console
     from rich.text import Text
 
-    console = Console(file=stream, highlight=False, soft_wrap=True)
+    console = Console(file=stream, highlight=False, soft_wrap=True, force_terminal=force or None)
     for line in lines:
         console.print(Text.assemble(*line), soft_wrap=True)
 

@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 __all__ = ["plain_scan"]
 
 _FLAGS: Final = {"--quiet": "quiet", "-q": "quiet", "--digest": "digest", "--strict": "strict"}
-_VALUES: Final = {"--format": "kind", "--policy": "policy", "--lock": "lock"}
-_KINDS: Final = frozenset({"text", "json", "sarif", "markdown"})
+_VALUES: Final = {"--format": "kind", "--policy": "policy", "--lock": "lock", "--journal": "journal"}
+_KINDS: Final = frozenset({"text", "json", "jsonl", "sarif", "markdown", "html"})
 _COMPLETION: Final = "_SAFELOAD_COMPLETE"
 
 

@@ -1,20 +1,30 @@
-"""The scan itself, once its command line is understood: which files, each one's report, the result in the form that was asked for."""
+"""The scan itself, once its command line is understood: which files, each one's report, written as it comes."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import os
+import sys
+from collections import deque
+from collections.abc import Iterator
+from contextlib import ExitStack
 from typing import TYPE_CHECKING, Final
 
-from safeload.cli.output import check_output, emit, summary
-from safeload.cli.scanning import Baseline, Scanned, ScanResult, Settings, Skipped, collect, judged, scan_all
+from safeload.cli.output import check_output, on_terminal, summary
+from safeload.cli.render.writers import writer
+from safeload.cli.scanning import Baseline, Totals, judged
+from safeload.cli.sink import Sink
 from safeload.context import Context
+from safeload.errors import UsageError
 from safeload.lean_dataclass import dataclass
 from safeload.remote import shown
+from safeload.scanning import Job, Plan, Settings, Skipped, collect, results
 
 if TYPE_CHECKING:
-    from safeload.cli.output import Line
+    from safeload.cli.render.writers import ScanWriter
 
 __all__ = ["ScanOptions", "run_scan"]
+
+_COUNTED: Final = 20_000  # entries that are looked for in advance, so that the bar knows how many there are
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -23,13 +33,18 @@ class ScanOptions:
 
     Attributes:
         kind: `--format`.
+        report: A page for people is written there, too.
         max_size: Bytes.
         timeout: Seconds.
+        jobs: Processes.
+        engine: The address of a cluster.
+        journal: What was found is kept there.
     """
 
     paths: tuple[str, ...]
     kind: str = "text"
     output: str | None = None
+    report: str | None = None
     force: bool = False
     quiet: bool = False
     digest: bool = False
@@ -39,77 +54,85 @@ class ScanOptions:
     exclude: tuple[str, ...] = ()
     max_size: int | None = None
     timeout: float | None = None
+    jobs: int = 1
+    engine: str | None = None
+    journal: str | None = None
     policy: str | None = None
     lock: str | None = None
 
 
 def run_scan(options: ScanOptions) -> int:
-    """Scan, write the result, and return the exit status.
+    """Scan, write results as they come, and return the exit status.
 
     Raises:
-        SafeloadError: policy, lockfile or baseline are not valid, or the output exists.
+        SafeloadError: policy, lockfile, baseline, journal or engine cannot be used, or an output exists.
         OSError: one of them cannot be read or written.
     """
-    check_output(options.output, force=options.force)
+    _check(options)
     context = Context.of(options.policy, options.lock)
     known = Baseline(options.baseline) if options.baseline is not None else None
     # A suppression by digest needs the digest.
     by_digest = any(entry.sha256 is not None for entry in context.policy.suppress)
     settings = Settings(digest=options.digest or by_digest, strict=options.strict, max_size=options.max_size, timeout=options.timeout)
-    result = _scan(options, context, settings, known)
-    emit(RENDERERS[options.kind](result), options.output, force=options.force)
+    plan = Plan(context=context, settings=settings, jobs=options.jobs, engine=options.engine, journal=options.journal)
+    totals = Totals()
+    with ExitStack() as stack:
+        writers = [writer(options.kind, stack.enter_context(Sink(options.output, force=options.force)))]
+        if options.report is not None:
+            writers.append(writer("html", stack.enter_context(Sink(options.report, force=options.force))))
+        _scan(options, plan, known, totals, writers)
+        for one in writers:
+            one.end(totals)
     if not options.quiet:
         from safeload.cli.render.text_output import scan_summary
 
-        summary(scan_summary(result))
-    return result.status
+        summary(scan_summary(totals))
+    return totals.status
 
 
-def _scan(options: ScanOptions, context: Context, settings: Settings, known: Baseline | None) -> ScanResult:
-    """Collect first, so that there is a total; then scan one file after the other."""
+def _check(options: ScanOptions) -> None:
+    for file in (options.output, options.report):
+        check_output(file, force=options.force)
+    written = [os.path.realpath(file) for file in (options.output, options.report, options.journal) if file is not None]
+    if len(set(written)) < len(written):
+        raise UsageError("two of --output, --report and --journal are the same file")
+    if options.engine is not None and (options.jobs != 1 or options.timeout is not None):
+        raise UsageError("--jobs and --timeout are about processes of this machine, and --engine scans elsewhere")
+
+
+def _scan(options: ScanOptions, plan: Plan, known: Baseline | None, totals: Totals, writers: list[ScanWriter]) -> None:
     from safeload.cli.progress import Progress
 
-    entries = list(collect(options.paths, include=options.include, exclude=options.exclude))
-    jobs = [entry for entry in entries if not isinstance(entry, Skipped)]
-    skipped = [entry for entry in entries if isinstance(entry, Skipped)]
-    files: list[Scanned] = []
-    with Progress("scanning", len(jobs), unit="files", quiet=options.quiet) as progress:
-        for job, found in zip(jobs, scan_all(jobs, context, settings), strict=True):
+    entries, total = _entries(options)
+    with Progress("scanning", total, unit="files", quiet=options.quiet) as progress:
+        for job, found in results(entries, plan):
             if isinstance(found, Skipped):
-                skipped.append(found)
+                totals.skipped += 1
+                for one in writers:
+                    one.skipped(found)
             else:
-                files.append(judged(found, context, settings, known))
-            progress.advance(1, shown(job.path))
-    return ScanResult(files=tuple(files), skipped=tuple(sorted(skipped, key=lambda item: item.path)))
+                scanned = judged(found, plan.context, plan.settings, known)
+                totals.add(scanned)
+                for one in writers:
+                    one.file(scanned)
+            if job is not None:
+                progress.advance(1, shown(job.path))
 
 
-def _text(result: ScanResult) -> list[Line]:
-    from safeload.cli.render.text_output import scan_lines
-
-    return scan_lines(result)
-
-
-def _json(result: ScanResult) -> str:
-    from safeload.cli.render.json_output import scan_json
-
-    return scan_json(result)
-
-
-def _sarif(result: ScanResult) -> str:
-    from safeload.cli.render.sarif_output import scan_sarif
-
-    return scan_sarif(result)
+def _entries(options: ScanOptions) -> tuple[Iterator[Job | Skipped], int | None]:
+    """What there is to scan; how many files, where a bar is drawn and they can be counted in advance."""
+    found = collect(options.paths, include=options.include, exclude=options.exclude)
+    if options.quiet or not on_terminal(sys.stderr):
+        return found, None
+    first: deque[Job | Skipped] = deque()
+    for entry in found:
+        first.append(entry)
+        if len(first) == _COUNTED:
+            return _chained(first, found), None
+    return iter(first), sum(isinstance(entry, Job) for entry in first)
 
 
-def _markdown(result: ScanResult) -> str:
-    from safeload.cli.render.markdown_output import scan_markdown
-
-    return scan_markdown(result)
-
-
-RENDERERS: Final[dict[str, Callable[[ScanResult], str | list[Line]]]] = {
-    "text": _text,
-    "json": _json,
-    "sarif": _sarif,
-    "markdown": _markdown,
-}
+def _chained(first: deque[Job | Skipped], rest: Iterator[Job | Skipped]) -> Iterator[Job | Skipped]:
+    while first:
+        yield first.popleft()
+    yield from rest

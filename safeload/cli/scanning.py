@@ -1,86 +1,24 @@
-"""What `safeload scan` does before anything is printed: which files, each one's report, and what of it was known before."""
+"""What `safeload scan` makes of reports before anything is printed: what of them was known before, and the numbers of a whole scan."""
 
 from __future__ import annotations
 
-import os
 import posixpath
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
-from safeload.api import scan_source
 from safeload.context import Context
-from safeload.errors import SafeloadError, UsageError
+from safeload.errors import UsageError
 from safeload.findings import Decision, Finding, Level, Outcome, Report, escape
-from safeload.lean_dataclass import dataclass, replace
+from safeload.lean_dataclass import dataclass, field, replace
 from safeload.policy import decide
-from safeload.remote import shown
-from safeload.rules import RULES
-from safeload.source import Source
+from safeload.scanning import Settings, Skipped
 
 if TYPE_CHECKING:
     import datetime as dt
 
-__all__ = [
-    "Baseline",
-    "Job",
-    "ScanResult",
-    "Scanned",
-    "Settings",
-    "Skipped",
-    "collect",
-    "failed",
-    "fingerprint",
-    "judged",
-    "scan_all",
-    "scan_file",
-]
+__all__ = ["Baseline", "ScanResult", "Scanned", "Totals", "fingerprint", "judged"]
 
 _BASELINE_BYTES: Final = 256 << 20
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Settings:
-    """What holds for every file of one scan.
-
-    Attributes:
-        digest: Hash every file.
-        strict: Notes refuse, too.
-        max_size: Bytes; a larger file is not analysed. None: no bound.
-        timeout: Seconds for one file, or None.
-    """
-
-    digest: bool = False
-    strict: bool = False
-    max_size: int | None = None
-    timeout: float | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Job:
-    """One file to scan.
-
-    Attributes:
-        path: As it was named, or found.
-        walked: It was found in a directory, so that it may be passed by when it is plainly no model.
-        problem: Why it cannot be scanned, or None.
-    """
-
-    path: str
-    walked: bool = False
-    problem: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Skipped:
-    """One file that needs no verdict.
-
-    Attributes:
-        path: As found.
-        why: One line.
-    """
-
-    path: str
-    why: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -96,105 +34,63 @@ class Scanned:
     muted: Mapping[Finding, str]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ScanResult:
-    """Everything that one scan found.
+_ORDER: Final = {Level.ERROR: 0, Level.WARNING: 1, Level.NOTE: 2}
+
+
+@dataclass(slots=True)
+class Totals:
+    """Numbers of one scan, as it goes on.
 
     Attributes:
-        files: In the order of the command line, directories in the order of their walk.
-        skipped: What needed no verdict.
+        outcomes: Files, by what came of them.
+        skipped: Files that needed no verdict.
+        findings: Those that count.
+        first_rule: The rule to read first: of the first finding that counts in a file that is not allowed, worst level first.
     """
 
-    files: tuple[Scanned, ...]
-    skipped: tuple[Skipped, ...]
+    outcomes: dict[Outcome, int] = field(default_factory=lambda: dict.fromkeys((Outcome.ALLOWED, Outcome.REFUSED, Outcome.ERROR), 0))
+    skipped: int = 0
+    findings: int = 0
+    first_rule: str = ""
+    _worst: int = len(_ORDER)
 
-    def count(self, outcome: Outcome) -> int:
-        """How many files came out so."""
-        return sum(item.report.decision.outcome is outcome for item in self.files)
+    @property
+    def files(self) -> int:
+        """All that have a verdict, or should have."""
+        return sum(self.outcomes.values())
 
     @property
     def status(self) -> int:
         """The exit status."""
-        if self.count(Outcome.ERROR):
+        if self.outcomes[Outcome.ERROR]:
             return 2
-        return 1 if self.count(Outcome.REFUSED) else 0
+        return 1 if self.outcomes[Outcome.REFUSED] else 0
+
+    def add(self, scanned: Scanned) -> None:
+        """Count one file."""
+        outcome = scanned.report.decision.outcome
+        self.outcomes[outcome] += 1
+        for finding in scanned.report.findings:
+            if finding in scanned.muted:
+                continue
+            self.findings += 1
+            if outcome is not Outcome.ALLOWED and _ORDER[finding.level] < self._worst:
+                self._worst, self.first_rule = _ORDER[finding.level], finding.rule
 
 
-# ---- which files
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ScanResult:
+    """What a document needs that is written as a whole.
 
+    Attributes:
+        files: In the order of the command line, directories in the order of their walk; those that the document is about.
+        skipped: What needed no verdict, as far as it is listed.
+        totals: Of all files.
+    """
 
-def collect(paths: Sequence[str], *, include: Sequence[str], exclude: Sequence[str]) -> Iterator[Job | Skipped]:
-    """Yield what the paths mean, each file once. The globs are about files in directories, not about files that are named."""
-    folders = {path for path in paths if os.path.isdir(path)}
-    # A file that is named is scanned as one, also when it lies in a directory that is walked and left out there.
-    named = {os.path.normpath(path) for path in paths if path not in folders}
-    seen: set[str] = set()
-    for path in paths:
-        found = _walked(path, include, exclude) if path in folders else [Job(path)]
-        for job in found:
-            key = os.path.normpath(job.path)
-            if key not in seen and (path not in folders or key not in named):
-                seen.add(key)
-                yield job
-
-
-def _walked(path: str, include: Sequence[str], exclude: Sequence[str]) -> Iterator[Job | Skipped]:
-    from safeload.directory import files_below
-
-    for found in files_below(path, include=include, exclude=exclude):
-        yield Skipped(found.path, found.skipped) if found.skipped is not None else Job(found.path, True, found.problem)
-
-
-# ---- one file
-
-
-def scan_all(jobs: Iterable[Job], context: Context, settings: Settings) -> Iterator[Report | Skipped]:
-    """Scan one file after the other, each within the timeout when there is one."""
-    if settings.timeout is not None:
-        from safeload.cli.scan_worker import scan_within  # processes and their pipes cost an import
-
-        yield from scan_within(jobs, context, settings, settings.timeout)
-        return
-    for job in jobs:
-        yield scan_file(job, context, settings)
-
-
-def scan_file(job: Job, context: Context, settings: Settings) -> Report | Skipped:
-    """Scan one file; whatever goes wrong is in the report."""
-    if job.problem is not None:
-        return _problem(job.path, job.problem)
-    try:
-        target = context.target(job.path, remote=True)
-        with Source.open(target.file) as source:
-            if settings.max_size is not None and source.size > settings.max_size:
-                return replace(
-                    failed(job.path, f"not analysed: {source.size} bytes, and --max-size is {settings.max_size}"), size=source.size
-                )
-            report = scan_source(source, context, pin=target.pin, digest=settings.digest)
-            if job.walked and report.format == "unknown" and report.decision.outcome is Outcome.ERROR:
-                from safeload.formats.not_a_model import plainly_no_model
-
-                why = plainly_no_model(source)
-                if why is not None:
-                    return Skipped(shown(job.path), why)
-            return replace(report, path=shown(job.path))
-    except SafeloadError as error:
-        return failed(job.path, error.message)
-    except OSError as error:
-        return failed(job.path, (error.strerror or str(error)).lower())
-
-
-def _problem(path: str, why: str) -> Report:
-    """The report of what a walk found and cannot look at."""
-    from safeload.directory import OUTSIDE
-
-    finding = Finding(rule="SL825", level=RULES["SL825"].level, message=why)
-    return replace(failed(path, why), findings=(finding,) if why == OUTSIDE else ())
-
-
-def failed(path: str, why: str) -> Report:
-    """The report of a file that could not be analysed."""
-    return Report(path=shown(path), format="unknown", error=why, decision=Decision(outcome=Outcome.ERROR, reasons=(why,)))
+    files: Sequence[Scanned]
+    skipped: Sequence[Skipped]
+    totals: Totals
 
 
 # ---- what of it counts

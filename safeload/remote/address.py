@@ -12,7 +12,7 @@ from safeload.lean_dataclass import dataclass, field
 if TYPE_CHECKING:
     from safeload.remote.ranges import Ranges
 
-__all__ = ["Address", "is_address", "shown"]
+__all__ = ["Address", "is_address", "is_prefix", "shown"]
 
 _SCHEME: Final = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://", re.ASCII)
 # File systems of fsspec that open what lies inside other files: nobody but safeload reads a model file here.
@@ -46,6 +46,17 @@ def shown(url: str) -> str:
         names = (name if equals else "" for name, equals, _ in (part.partition("=") for part in query.split("&")))
         question += "&".join(f"{name}=…" if name else "…" for name in names)
     return f"{found[0]}{host}{slash}{path}{question}{'#…' if hash_ else ''}"
+
+
+def is_prefix(url: str) -> bool:
+    """Whether an address stands for all that lies below it: it ends in "/", or is a repository of a hub."""
+    scheme, _, rest = url.partition("://")
+    if scheme.lower() in _OPAQUE:
+        return False
+    if scheme.lower() == "hf":
+        parts = rest.strip("/").split("/")
+        return len(parts) <= (3 if parts[0] in ("datasets", "spaces", "models") else 2) or url.endswith("/")
+    return url.endswith("/")
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +104,14 @@ class Address:
                 raise UsageError("only absolute paths have an address", where=where, hint="name the path as it is")
             return path
         return cls(url, shown(url), protocol)
+
+    def beside(self, name: str) -> Address:
+        """The address of a file in the same place, without a query: a signature would be for this one."""
+        from urllib.parse import quote
+
+        front = self.url.partition("#")[0].partition("?")[0].rpartition("/")[0]
+        url = f"{front}/{quote(name) if self.protocol in _OPAQUE else name}"
+        return Address(url, shown(url), self.protocol)
 
     def open(self) -> Ranges:
         """Ask for the file's size and version. Nothing of it is judged yet.

@@ -13,6 +13,7 @@ from typing import Any, Final
 from safeload.errors import MissingExtraError, RemoteError, UsageError
 from safeload.findings import escape
 from safeload.remote.address import Address
+from safeload.remote.marks import mark_of
 from safeload.remote.patience import Again, Patience, patiently, usual
 
 __all__ = ["FileSystemRanges", "file_system", "file_system_ranges", "guarded"]
@@ -71,7 +72,7 @@ def file_system_ranges(address: Address, where: str) -> FileSystemRanges:
     """Open a file in a file system of fsspec."""
     system, path = file_system(address, where)
     kinds = {"s3": _S3Ranges, "s3a": _S3Ranges, "gs": _GcsRanges, "gcs": _GcsRanges}
-    return kinds.get(address.protocol, FileSystemRanges)(system, path, where)
+    return kinds.get(address.protocol, FileSystemRanges)(system, path, where, url=address.url)
 
 
 def guarded(where: str, call: Callable[[], Any]) -> Any:
@@ -97,6 +98,7 @@ class FileSystemRanges:
         system: fsspec's.
         path: In it.
         where: For messages.
+        url: Its address.
         patience: How long to wait.
     """
 
@@ -104,16 +106,22 @@ class FileSystemRanges:
     place: Mapping[str, str] = {}
     conditional = False  # whether `_range` itself fails when the file changed
 
-    def __init__(self, system: Any, path: str, where: str, patience: Patience | None = None) -> None:
+    def __init__(self, system: Any, path: str, where: str, *, url: str, patience: Patience | None = None) -> None:
         self._system, self._path, self._where, self._patience = system, path, where, patience or usual()
+        self._url = url
         self._info = patiently(self._look, self._patience, where)
         if self._info.get("type") == "directory":
-            raise IsADirectoryError(21, "is a directory", where)
+            raise IsADirectoryError(21, 'is a directory: end its address with "/" for what lies below', where)
         size = self._info.get("size")
         if type(size) is not int or size < 0:
             raise RemoteError("the file system does not say how large the file is", where=where)
         self.size: int = size
         self._marks = _marks(self._info)
+
+    @property
+    def mark(self) -> str:
+        """By what the file system says of the file."""
+        return mark_of(self._url, self.size, self._info)
 
     @property
     def version(self) -> str:
@@ -180,8 +188,8 @@ class _S3Ranges(FileSystemRanges):
 
     conditional = True
 
-    def __init__(self, system: Any, path: str, where: str, patience: Patience | None = None) -> None:
-        super().__init__(system, path, where, patience)
+    def __init__(self, system: Any, path: str, where: str, *, url: str, patience: Patience | None = None) -> None:
+        super().__init__(system, path, where, url=url, patience=patience)
         self._bucket, self._key, version = system.split_path(path)
         self._etag: str = self._info.get("ETag") or ""
         self._version = version or self._info.get("VersionId")
@@ -216,8 +224,8 @@ class _S3Ranges(FileSystemRanges):
 class _GcsRanges(FileSystemRanges):
     """An object in Google's store: each range names the generation that was seen first."""
 
-    def __init__(self, system: Any, path: str, where: str, patience: Patience | None = None) -> None:
-        super().__init__(system, path, where, patience)
+    def __init__(self, system: Any, path: str, where: str, *, url: str, patience: Patience | None = None) -> None:
+        super().__init__(system, path, where, url=url, patience=patience)
         self._generation = self._info.get("generation")
         self.conditional = self._generation is not None
 
@@ -241,7 +249,7 @@ def _told(error: Exception, where: str) -> Exception:
     if isinstance(error, PermissionError):
         return PermissionError(13, "not permitted", where)
     if isinstance(error, IsADirectoryError):
-        return IsADirectoryError(21, "is a directory", where)
+        return IsADirectoryError(21, 'is a directory: end its address with "/" for what lies below', where)
     answer = getattr(error, "response", None)
     said = answer.get("Error", {}).get("Code") if isinstance(answer, dict) and isinstance(answer.get("Error"), dict) else None
     status = getattr(error, "status", None) or getattr(error, "code", None) or getattr(answer, "status_code", None)

@@ -20,6 +20,7 @@ from requests.adapters import HTTPAdapter
 
 from safeload.errors import RemoteError
 from safeload.findings import escape
+from safeload.remote.marks import mark_of
 from safeload.remote.patience import Again, Patience, patiently, usual
 from safeload.remote.ranges import CONNECTIONS, SMALL
 
@@ -72,6 +73,11 @@ class HttpRanges:
     def version(self) -> str:
         """The entity tag, or the date of the last change."""
         return self._etag or self._modified
+
+    @property
+    def mark(self) -> str:
+        """By entity tag or date."""
+        return mark_of(self._url, self.size, {"etag": self._etag, "last_modified": self._modified})
 
     def close(self) -> None:
         """Close all connections."""

@@ -49,6 +49,11 @@ class Backend(Protocol):
         ...
 
     @property
+    def mark(self) -> str:
+        """As `safeload.remote.marks.mark_of` gives it."""
+        ...
+
+    @property
     def place(self) -> Mapping[str, str]:
         """What an `Origin` says of a repository; empty elsewhere."""
         ...
@@ -93,6 +98,11 @@ class Ranges:
     def origin(self) -> Origin:
         """What to say about where the bytes come from."""
         return Origin(version=escape(self._backend.version, 200), fetched=self.fetched, requests=self.requests, **self._backend.place)
+
+    @property
+    def mark(self) -> str:
+        """What tells this version from any other, or ""."""
+        return self._backend.mark
 
     def into(self, offset: int, view: memoryview) -> int:
         """Fill `view` from `offset`.

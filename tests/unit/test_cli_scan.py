@@ -12,11 +12,12 @@ from typing import Any
 
 import pytest
 
-from safeload.cli import run, scan_worker, scanning
-from safeload.cli.scan_worker import Worker
-from safeload.cli.scanning import Job, Settings, Skipped
+from safeload.cli import run, scanning
 from safeload.context import Context
 from safeload.findings import Finding, Level, Report
+from safeload.scanning import Job, Settings, one_file, worker
+from safeload.scanning.one_file import Done
+from safeload.scanning.worker import Worker
 from tests.forge_cli import CALL, DATA, UNKNOWN, make_tree, pickle_of_global, write_checkpoint
 
 Capture = pytest.CaptureFixture[str]
@@ -233,13 +234,13 @@ def test_a_fingerprint_does_not_move_with_offsets() -> None:
 # ---- time
 
 
-def slow(job: Job, context: Context, settings: Settings) -> Report | Skipped:
+def slow(job: Job, context: Context, settings: Settings) -> Done:
     """Stands in for a file that takes for ever."""
     if "slow" in job.path:
         time.sleep(600)
     if "dies" in job.path:
         os._exit(1)
-    return scanning.scan_file(job, context, settings)
+    return one_file.scanned(job, context, settings)
 
 
 def test_a_file_that_takes_too_long_is_given_up_and_the_others_are_not(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -247,23 +248,25 @@ def test_a_file_that_takes_too_long_is_given_up_and_the_others_are_not(here: Pat
     (here / "a.pkl").write_bytes(CALL)
     context = Context.of({}, False)
     # The other process imports this module anew, so what stands in must be named, not patched.
-    monkeypatch.setattr(scan_worker, "_serve", _serve_slowly)
-    with Worker(context, Settings(timeout=1.0)) as worker:
+    monkeypatch.setattr(worker, "_serve", _serve_slowly)
+    names = ["a.pkl", "slow.pkl", "a.pkl", "dies.pkl", "dies.pkl", "a.pkl"]
+    with Worker(context, Settings(timeout=2.0)) as process:
         started = time.monotonic()
-        for path, said in (("slow.pkl", "longer than 1 seconds"), ("dies.pkl", "died")):
-            report = worker.scan(Job(path), 1.0)
-            assert isinstance(report, Report)
-            assert said in str(report.error)
-        found = worker.scan(Job("a.pkl"), 30.0)
-        assert isinstance(found, Report)
-        assert found.decision.outcome == "refused"
+        reports = [done.result for done in process.scan([Job(name) for name in names], 2.0)]
         assert time.monotonic() - started < 60
+    said = {"a.pkl": "None", "slow.pkl": "longer than 2 seconds", "dies.pkl": "died"}
+    assert len(reports) == len(names)
+    for name, report in zip(names, reports, strict=True):
+        assert isinstance(report, Report)
+        assert report.path == name
+        assert said[name] in str(report.error)
+        assert report.decision.outcome == ("refused" if name == "a.pkl" else "error")
 
 
 def _serve_slowly(pipe: Any, context: Context, settings: Settings) -> None:
     """The worker's side, with `slow` in the place of a scan."""
-    scan_worker.scan_file = slow  # type: ignore[attr-defined]  # in the other process only
-    scan_worker._serve(pipe, context, settings)
+    worker.scanned = slow  # type: ignore[attr-defined]  # in the other process only
+    worker._serve(pipe, context, settings)
 
 
 def test_a_timeout_changes_no_verdict(here: Path, capsys: Capture) -> None:

@@ -140,7 +140,7 @@ def test_ranges_give_the_files_bytes_in_any_order(here: Path) -> None:
     asked: list[tuple[int, int]] = []
 
     class Backend:
-        size, version, head, place = len(content), "1", content[:SMALL], dict[str, str]()
+        size, version, mark, head, place = len(content), "1", "", content[:SMALL], dict[str, str]()
 
         def get(self, start: int, stop: int) -> bytes:
             asked.append((start, stop))

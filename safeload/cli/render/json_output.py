@@ -6,30 +6,29 @@ from typing import TYPE_CHECKING, Any, Final
 
 from safeload.cli.output import as_json
 from safeload.cli.render.signatures import signature_json, signer_json
-from safeload.cli.scanning import Scanned, ScanResult
-from safeload.findings import Finding, Origin, Outcome, escape
+from safeload.cli.scanning import Scanned, Totals
+from safeload.findings import Finding, Origin, escape
 from safeload.trust.digest import Digest
 
 if TYPE_CHECKING:  # each command pays for its own results only
     from safeload.inspection import Inspection
     from safeload.pinning import LockResult, VerifyResult
+    from safeload.scanning import Skipped
 
-__all__ = ["inspection_json", "lock_json", "scan_json", "verify_json"]
+__all__ = ["file_json", "finding_json", "inspection_json", "lock_json", "path_text", "skipped_json", "summary_json", "verify_json"]
 
 _MOST: Final = 10_000
 _LONG: Final = 5_000
 
 
-def scan_json(result: ScanResult) -> str:
-    """The contract's object."""
-    return as_json(
-        {
-            "version": 1,
-            "files": [_file(scanned) for scanned in result.files],
-            "skipped": [{"path": path_text(item.path), "why": item.why} for item in result.skipped],
-            "summary": {outcome.value: result.count(outcome) for outcome in (Outcome.ALLOWED, Outcome.REFUSED, Outcome.ERROR)},
-        }
-    )
+def skipped_json(item: Skipped) -> dict[str, Any]:
+    """A file that needed no verdict."""
+    return {"path": path_text(item.path), "why": item.why}
+
+
+def summary_json(totals: Totals) -> dict[str, int]:
+    """How many files came out how."""
+    return {outcome.value: number for outcome, number in totals.outcomes.items()}
 
 
 def path_text(path: str) -> str:
@@ -37,7 +36,8 @@ def path_text(path: str) -> str:
     return path.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
-def _file(scanned: Scanned) -> dict[str, Any]:
+def file_json(scanned: Scanned) -> dict[str, Any]:
+    """One file of a scan, as the contract has it."""
     report = scanned.report
     entry: dict[str, Any] = {
         "path": path_text(report.path),

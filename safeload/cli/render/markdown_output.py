@@ -27,8 +27,8 @@ def code(text: str, limit: int = 500) -> str:
 
 def scan_markdown(result: ScanResult) -> str:
     """A line of numbers, then the files that are not allowed, then the others."""
-    counts = ", ".join(f"{result.count(outcome)} {outcome.value}" for outcome in (Outcome.ALLOWED, Outcome.REFUSED, Outcome.ERROR))
-    lines = ["# safeload scan", "", f"{count(len(result.files), 'file')}: {counts}", ""]
+    counts = ", ".join(f"{number} {outcome.value}" for outcome, number in result.totals.outcomes.items())
+    lines = ["# safeload scan", "", f"{count(result.totals.files, 'file')}: {counts}", ""]
     loud = [item for item in result.files if item.report.decision.outcome is not Outcome.ALLOWED]
     for scanned in loud:
         lines += _file(scanned)
@@ -37,10 +37,15 @@ def scan_markdown(result: ScanResult) -> str:
         lines += ["## Allowed", ""]
         for scanned in calm:
             lines += _short(scanned)
-        lines.append("")
+        lines += [*_more(result.totals.outcomes[Outcome.ALLOWED] - len(calm)), ""]
     if result.skipped:
-        lines += ["## Skipped", "", *(f"- {code(item.path, 1000)}: {code(item.why)}" for item in result.skipped), ""]
+        skipped = (f"- {code(item.path, 1000)}: {code(item.why)}" for item in result.skipped)
+        lines += ["## Skipped", "", *skipped, *_more(result.totals.skipped - len(result.skipped)), ""]
     return "\n".join(lines)
+
+
+def _more(number: int) -> list[str]:
+    return [f"- and {count(number, 'more file')}: --format json lists them"] if number else []
 
 
 def _file(scanned: Scanned) -> list[str]:

@@ -15,6 +15,7 @@ from safeload.cli.output import as_json
 from safeload.cli.rule_pages import page
 from safeload.cli.scanning import Scanned, ScanResult, fingerprint
 from safeload.findings import Finding, Level, Outcome, Report, escape
+from safeload.remote import is_address
 from safeload.rules import RULES, Rule
 
 __all__ = ["scan_sarif"]
@@ -108,6 +109,8 @@ def _region(finding: Finding) -> dict[str, Any]:
 
 def _relative(path: str) -> str:
     """The path relative to the working directory where it lies below it, with "/"."""
+    if is_address(path):
+        return path
     shown = os.path.normpath(path)
     if PurePath(shown).is_absolute() and PurePath(shown).is_relative_to(Path.cwd()):
         shown = os.path.relpath(shown)
@@ -116,6 +119,8 @@ def _relative(path: str) -> str:
 
 def _artifact(path: str) -> dict[str, Any]:
     """An artifactLocation (3.4): a relative URI with its base, or an absolute one."""
+    if is_address(path):
+        return {"uri": quote(path.encode("utf-8", "surrogateescape"), safe=":/@?=&#")}
     shown = _relative(path)
     if posixpath.isabs(shown) or shown.startswith("../") or PurePath(shown).is_absolute():
         absolute = quote(os.path.abspath(path).encode("utf-8", "surrogateescape"))  # noqa: PTH100 — resolving links would name another file
@@ -126,7 +131,7 @@ def _artifact(path: str) -> dict[str, Any]:
 def _invocation(result: ScanResult) -> dict[str, Any]:
     """An invocation (3.20): what could not be analysed is said here, too."""
     unclear = [scanned.report for scanned in result.files if scanned.report.decision.outcome is Outcome.ERROR]
-    entry: dict[str, Any] = {"executionSuccessful": not unclear, "exitCode": result.status}
+    entry: dict[str, Any] = {"executionSuccessful": not unclear, "exitCode": result.totals.status}
     if unclear:
         entry["toolExecutionNotifications"] = [_notification(report) for report in unclear]
     return entry

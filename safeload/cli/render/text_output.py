@@ -7,14 +7,25 @@ from typing import TYPE_CHECKING, Final
 
 from safeload.cli.output import Line, count, outcome_style, place, short_digest, size_text
 from safeload.cli.render.signatures import signature_lines, signer_lines
-from safeload.cli.scanning import Scanned, ScanResult
+from safeload.cli.scanning import Scanned, Totals
 from safeload.findings import Finding, Outcome, escape
 
 if TYPE_CHECKING:  # each command pays for its own results only
     from safeload.inspection import Inspection, TensorInfo
     from safeload.pinning import LockResult, VerifyResult
+    from safeload.scanning import Skipped
 
-__all__ = ["finding_line", "inspection_lines", "lock_lines", "lock_summary", "scan_lines", "scan_summary", "verify_lines", "verify_summary"]
+__all__ = [
+    "file_lines",
+    "finding_line",
+    "inspection_lines",
+    "lock_lines",
+    "lock_summary",
+    "scan_summary",
+    "skipped_line",
+    "verify_lines",
+    "verify_summary",
+]
 
 _MOST: Final = 50
 _PATH: Final = 1000
@@ -43,17 +54,13 @@ def finding_line(finding: Finding, why_muted: str = "") -> Line:
     return line
 
 
-def scan_lines(result: ScanResult) -> list[Line]:
-    """Every file with its findings, then what was skipped."""
-    lines: list[Line] = []
-    for scanned in result.files:
-        lines += _file(scanned)
-    for skipped in result.skipped:
-        lines.append([(f"{escape(skipped.path, _PATH)}  ", ""), (f"skipped: {escape(skipped.why, 300)}", "dim")])
-    return lines
+def skipped_line(skipped: Skipped) -> Line:
+    """A file that needed no verdict."""
+    return [(f"{escape(skipped.path, _PATH)}  ", ""), (f"skipped: {escape(skipped.why, 300)}", "dim")]
 
 
-def _file(scanned: Scanned) -> Iterator[Line]:
+def file_lines(scanned: Scanned) -> Iterator[Line]:
+    """A file with its findings."""
     report = scanned.report
     head: list[tuple[str, str]] = [(escape(report.path, _PATH), "bold"), (f"  {report.format}  ", "")]
     if report.sha256 is not None:
@@ -69,10 +76,10 @@ def _file(scanned: Scanned) -> Iterator[Line]:
         yield [("  " + escape(report.error or "; ".join(report.decision.reasons), 1000).replace("\\x0a  ", " "), "")]
 
 
-def scan_summary(result: ScanResult) -> Line:
+def scan_summary(totals: Totals) -> Line:
     """`refused: 1 of 3 files, 2 findings; 'safeload explain SL101' says why`."""
-    refused, unclear, total = result.count(Outcome.REFUSED), result.count(Outcome.ERROR), len(result.files)
-    skipped = f", {len(result.skipped):,} skipped" if result.skipped else ""
+    refused, unclear, total = totals.outcomes[Outcome.REFUSED], totals.outcomes[Outcome.ERROR], totals.files
+    skipped = f", {totals.skipped:,} skipped" if totals.skipped else ""
     parts: list[tuple[str, str]] = []
     if refused:
         parts.append((f"refused: {refused:,} of {count(total, 'file')}", outcome_style(Outcome.REFUSED)))
@@ -81,21 +88,8 @@ def scan_summary(result: ScanResult) -> Line:
         parts.append((f"error: {unclear:,} of {count(total, 'file')} not analysed", outcome_style(Outcome.ERROR)))
     if not parts:
         return [(f"allowed: {count(total, 'file')}", outcome_style(Outcome.ALLOWED)), (skipped, "")]
-    rules = _first_rule(result)
-    return [*parts, (skipped, ""), (f"; 'safeload explain {rules}' says why" if rules else "", "")]
-
-
-def _first_rule(result: ScanResult) -> str:
-    """The rule to read first: of the first finding that counts, worst level first."""
-    counted = [
-        finding
-        for scanned in result.files
-        if scanned.report.decision.outcome is not Outcome.ALLOWED
-        for finding in scanned.report.findings
-        if finding not in scanned.muted
-    ]
-    order = {"error": 0, "warning": 1, "note": 2}
-    return min(counted, key=lambda finding: order[finding.level.value]).rule if counted else ""
+    rule = totals.first_rule
+    return [*parts, (skipped, ""), (f"; 'safeload explain {rule}' says why" if rule else "", "")]
 
 
 # ---- lock and verify
