@@ -554,7 +554,7 @@ def test_an_output_file_appears_only_when_it_is_complete(here: Path, monkeypatch
         raise SafeloadError("stopped")
 
     with monkeypatch.context() as patched:
-        patched.setattr("safeload.cli.scan_command.results", failing)
+        patched.setattr("safeload.cli.scan_run.results", failing)
         assert run(["scan", "a.pkl", "--format", "json", "-o", "out.json"]) == 2
     assert sorted(path.name for path in here.iterdir()) == ["a.pkl"]
     assert run(["scan", "a.pkl", "--format", "json", "-o", "out.json", "--report", "out.html"]) == 0
