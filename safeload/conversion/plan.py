@@ -16,7 +16,7 @@ from safeload.conversion.scalars import Json
 from safeload.conversion.tree import Group, Tree
 from safeload.errors import UnsupportedError
 from safeload.findings import escape
-from safeload.program import DTYPE_BITS, StorageSpec, TensorSpec
+from safeload.program import COMPLEX, DTYPE_BITS, StorageSpec, TensorSpec
 
 __all__ = ["Entry", "Names", "Plan", "flip_of", "lay_out", "make_plan", "root_of"]
 
@@ -159,7 +159,7 @@ def flip_of(spec: TensorSpec) -> str | None:
     if not spec.conj and not spec.neg:
         return ""
     real = spec.dtype.startswith("float") and DTYPE_BITS[spec.dtype] >= 16
-    if spec.dtype.startswith("complex"):
+    if spec.dtype in COMPLEX:
         return " ".join(word for word, on in (("conj", spec.conj), ("neg", spec.neg)) if on)
     return "neg" if real and not spec.conj else None
 
@@ -255,7 +255,7 @@ def _entry(one: _Candidate, name: str, root: StorageSpec) -> Entry:
     size = DTYPE_BITS[spec.dtype] // 8
     dtype, shape = carrier(spec.dtype, spec.shape)
     stride = None if one.contiguous else spec.stride
-    return Entry(name, dtype, shape, spec.nbytes, root, one.lo, stride, spec.shape, size, one.flip, spec.dtype.startswith("complex"))
+    return Entry(name, dtype, shape, spec.nbytes, root, one.lo, stride, spec.shape, size, one.flip, spec.dtype in COMPLEX)
 
 
 def _fill_gaps(root: StorageSpec, found: list[Entry], owner: str, names: Names) -> list[Entry]:

@@ -14,7 +14,7 @@ from typing import Final, Protocol, Self
 
 from safeload.errors import LimitError, MalformedError
 from safeload.findings import escape
-from safeload.program import DTYPE_BITS, Region, StorageSpec
+from safeload.program import COMPLEX, DTYPE_BITS, Region, StorageSpec
 from safeload.source import Limits, Source
 from safeload.trust.digest import TreeHasher
 
@@ -161,7 +161,7 @@ def _is_big_endian(root: StorageSpec) -> bool:
 
 def _real_size(dtype: str) -> int:
     size = DTYPE_BITS[dtype] // 8
-    return size // 2 if dtype.startswith("complex") else size
+    return size // 2 if dtype in COMPLEX else size
 
 
 def _swapped(piece: memoryview, size: int) -> memoryview:

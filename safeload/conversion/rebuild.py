@@ -17,7 +17,7 @@ from safeload.errors import LimitError, MalformedError, RefusedError, SafeloadEr
 from safeload.findings import escape
 from safeload.formats.manifest import KEY, Manifest
 from safeload.policy import snippet
-from safeload.program import DTYPE_BITS, Inert
+from safeload.program import COMPLEX, DTYPE_BITS, Inert
 from safeload.source import Source
 from safeload.walk import kinds as k
 from safeload.walk.model import Model
@@ -327,7 +327,7 @@ class _Builder:
             raise self.bad("a tensor whose shape or dtype is none")
         if any(type(flag) is not bool for flag in flags.values()) or any(type(size) is not int or size < 0 for size in shape):
             raise self.bad("a tensor whose shape or flags are none")
-        if flags["conj"] and not dtype.startswith("complex"):
+        if flags["conj"] and dtype not in COMPLEX:
             raise self.bad("a conjugate of real numbers")
         if stride is None:
             stride, step = [], 1

@@ -16,7 +16,7 @@ from safeload.conversion.tree import Group, encode_tree
 from safeload.conversion.writing import Spool, ordered
 from safeload.errors import LimitError, UsageError
 from safeload.formats.manifest import Origin
-from safeload.program import DTYPE_BITS, Region, StorageSpec, TensorSpec
+from safeload.program import COMPLEX, DTYPE_BITS, Region, StorageSpec, TensorSpec
 from safeload.source import Reading, Source
 from safeload.tensor_table import as_modules, find_state_dict, flatten, is_spec, spec_of
 
@@ -102,7 +102,7 @@ def _entry(state: _Weights, name: str, spec: TensorSpec, root: StorageSpec, lo: 
     stride = None if spec.contiguous else spec.stride
     return Entry(
         state.names.give(name), dtype, shape, spec.nbytes, root if spec.numel else None, lo, stride, spec.shape, size, flip,
-        spec.dtype.startswith("complex"), reach=span,
+        spec.dtype in COMPLEX, reach=span,
     )  # fmt: skip
 
 

@@ -375,7 +375,7 @@ class Model(ArrayAnswers):
         """Check a dense tensor against its storage, and make it."""
         spec = self.storage_of(storage)
         shape, strides = check_strided(spec, offset, size, stride, dtype)
-        if requires_grad and not dtype.startswith(("float", "bfloat", "complex")):
+        if requires_grad and not dtype.startswith(("float", "bfloat", "complex", "bcomplex")):
             raise MalformedError(f"a tensor of {dtype} that requires a gradient; only floating point and complex ones can").under("SL303")
         return self.make_tensor(TensorSpec(spec, dtype, shape, strides, offset, requires_grad, conj, neg, name))
 

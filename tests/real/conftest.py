@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import pytest
 
-from tests.real.table import ROWS, render
+from tests.real.table import FILES, PROGRAMS, ROWS, RUNS
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """Show what came of each file."""
+    """Show what came of each file and each program."""
     if ROWS:
         terminalreporter.section("real files")
-        terminalreporter.write_line(render(ROWS.values()))
+        terminalreporter.write_line(FILES.render(ROWS.values()))
+    if PROGRAMS:
+        terminalreporter.section("real programs")
+        terminalreporter.write_line(RUNS.render(PROGRAMS.values()))

@@ -28,7 +28,7 @@ from tests.forge_conversion import load_converted  # noqa: E402
 
 pytestmark = [pytest.mark.torch, pytest.mark.filterwarnings("ignore:ComplexHalf support is experimental:UserWarning")]
 
-DTYPES = [name for name in DTYPE_BITS if not name.startswith(("qint", "quint"))]
+DTYPES = [name for name in DTYPE_BITS if not name.startswith(("qint", "quint")) and hasattr(torch, name)]
 
 
 def nan(bits: int) -> float:
