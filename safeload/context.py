@@ -77,7 +77,7 @@ class Context:
     def target(self, f: Any, *, remote: bool = False) -> Target:
         """Say which file `f` is, and which pin covers it by name or path.
 
-        A path that exists is that file; else a string may be a model's name in the lock.
+        A file that exists is that file; else a string may be a model's name in the lock, which often is that of a directory.
 
         Args:
             f: As the caller passed it.
@@ -100,7 +100,7 @@ class Context:
             return Target(path, None, path)
         from safeload.lockfile import lookup
 
-        if isinstance(f, str) and self.lock.model(f) is not None and not os.path.exists(path):
+        if isinstance(f, str) and self.lock.model(f) is not None and (not os.path.exists(path) or os.path.isdir(path)):
             pin = lookup(self.lock, self.lock_path, name=f)
             if pin is not None:
                 return Target(os.fspath(pin.path), pin, os.fspath(pin.path))

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from safeload.context import Context, Target
 from safeload.conversion.converting import convert_file, default_destination, opened_input
@@ -14,11 +15,14 @@ from safeload.conversion.joined import open_joined
 from safeload.conversion.proof import NotTheSameError
 from safeload.conversion.reading import Tape
 from safeload.conversion.results import CheckResult, ConvertResult
-from safeload.errors import ArgumentError, UsageError
+from safeload.errors import ArgumentError, PinError, UsageError
 from safeload.findings import escape
 from safeload.formats.index_file import is_index, read_index
 from safeload.formats.manifest import Manifest, beside_manifest, manifest_of
 from safeload.source import Limits, Reading, Source
+
+if TYPE_CHECKING:
+    from safeload.lockfile import Pin
 
 __all__ = ["check", "convert", "source_digests"]
 
@@ -62,6 +66,7 @@ def convert(
     Raises:
         RefusedError: the file is refused even as inert data, or (`strict`) names globals that are not modelled.
         PinError: the bytes are not the pinned bytes.
+        SignatureError: a signature that a load would demand does not verify.
         MalformedError: the source is not what it claims to be.
         UsageError: the destination exists, is the source, or is a link; or the output cannot be a twin.
         UnsupportedError: there is no room, or the output did not stand the proof. Nothing was left behind.
@@ -80,6 +85,7 @@ def convert(
             from safeload.lockfile import require_match
 
             require_match(pin, size=None, sha256=sha256, tree=tree, where=escape(target.path or "", 500))
+        _check_signed(context, target, pin, sha256)
 
     result = convert_file(
         target.file,
@@ -99,6 +105,35 @@ def convert(
 
         write_down(context.lock_path, target.file, result)
     return result
+
+
+def _check_signed(context: Context, target: Target, pin: Pin | None, sha256: str) -> None:
+    """What may only be loaded signed may only be converted signed: nothing asks for the signature of what was made of it.
+
+    Files are opened once more, because some schemes can only hash the bytes by themselves; a digest says that they are the same.
+    """
+    if is_index(target.file):
+        for path in read_index(Path(target.file))[1]:
+            shard = context.target(path)
+            _signed(context, shard, shard.pin, shard.pin.file.sha256 if shard.pin is not None else None)
+        return
+    _signed(context, target, pin, sha256)
+
+
+def _signed(context: Context, target: Target, pin: Pin | None, sha256: str | None) -> None:
+    held = context.policy_for(pin)
+    if held.signature == "off" or (held.signature is None and not held.rules and (pin is None or pin.model.require is None)):
+        return
+    from safeload.signatures import demanded, require_signers
+
+    if not demanded(held, pin.model if pin is not None else None):
+        return
+    with Source.open(target.file) as source:
+        found = source.digest("sha256", hashlib.sha256)
+        if sha256 is not None and found != sha256:
+            both = {"expected": f"sha256:{sha256}", "found": f"sha256:{found}"}
+            raise PinError("the file changed while it was converted", where=source.name, **both)
+        require_signers(held, context.lock, context.lock_path, pin, source)
 
 
 def _check_record(context: Context, target: Target, path: Path | None, *, keeps_all: bool) -> None:

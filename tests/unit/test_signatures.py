@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import io
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +13,7 @@ import pytest
 
 import safeload
 from safeload.errors import SignatureError
+from safeload.lockfile import read, update
 from safeload.policy import SignerRule
 from safeload.signatures.result_cache import forget
 from safeload.signing import sign
@@ -176,3 +179,45 @@ def test_verify_shows_signatures(top: Path) -> None:
         ("release", "verified", IDENTITY, ISSUER)
     ]
     assert "source ref: refs/tags/v1" in result.signatures[0].reasons
+
+
+def test_a_model_is_named_as_its_directory(top: Path) -> None:
+    """`safeload lock m` calls the model "m", and that is how it is loaded."""
+    model = blob(top)
+    model.write()
+    lock = read("safeload.lock")
+    update("safeload.lock", lambda _: replace(lock, models=tuple(replace(held, name="m") for held in lock.models)))
+    assert sorted(safeload.load("m")) == ["bias", "weight"]
+    with pytest.raises(IsADirectoryError):
+        safeload.load("m", lock=False)
+
+
+@pytest.mark.parametrize("make", [blob, oms])
+def test_every_way_to_the_tensors_asks_for_the_signature(make: Callable[[Path], SignedModel], top: Path) -> None:
+    """Loaded by path, by name, by digest, as bytes; opened, flattened, converted: none goes around it."""
+    def ways() -> Iterator[Callable[[], object]]:
+        yield lambda: safeload.load("m/model.pt")
+        yield lambda: safeload.load("acme/m")
+        yield lambda: safeload.load("elsewhere.pt")
+        yield lambda: safeload.load(io.BytesIO(Path("m/model.pt").read_bytes()))
+        yield lambda: safeload.state_dict("m/model.pt")
+        yield lambda: safeload.convert("m/model.pt", "out.safetensors", force=True)
+        yield _first_tensor
+
+    shutil.copy("m/model.pt", "elsewhere.pt")
+    model = make(top)
+    model.write()
+    for way in ways():
+        way()
+    model.change_signer(identity=EVIL)
+    model.write()
+    Path("out.safetensors").unlink()
+    for way in ways():
+        with pytest.raises(SignatureError, match="another identity signed"):
+            way()
+    assert not Path("out.safetensors").exists()
+
+
+def _first_tensor() -> object:
+    with safeload.open("m/model.pt") as opened:
+        return opened.get_tensor("weight")
