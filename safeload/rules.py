@@ -141,6 +141,16 @@ RULES: Final[dict[str, Rule]] = {
         Rule("SL716", "onnx-function", _E, "a function of an ONNX model does not end, or takes an operator's name"),
         Rule("SL717", "onnx-unknown-field", _W, "a field that ONNX does not have"),
         Rule("SL718", "onnx-external-data", _N, "tensors of an ONNX model have their data in another file"),
+        # 72x: TensorFlow and TensorFlow Lite
+        Rule("SL721", "tensorflow-dangerous-operator", _E, "a TensorFlow operator that reaches files, other machines or Python"),
+        Rule("SL722", "tensorflow-custom-operator", _W, "an operator that TensorFlow does not have"),
+        Rule("SL723", "tensorflow-malformed", _E, "a TensorFlow file is no valid protobuf message, or one that parsers read differently"),
+        Rule("SL724", "tensorflow-asset-path", _E, "an asset of a SavedModel lies outside of its directory"),
+        Rule("SL725", "tensorflow-opaque", _W, "part of a TensorFlow model whose doing cannot be seen"),
+        Rule("SL726", "tflite-malformed", _E, "a TensorFlow Lite model contradicts itself, or leaves the file"),
+        Rule("SL727", "tflite-custom-operator", _W, "an operator of a TensorFlow Lite model that comes out of a library"),
+        Rule("SL728", "tflite-tensor", _E, "a TensorFlow Lite tensor's description contradicts its bytes"),
+        Rule("SL729", "tensorflow-unknown-field", _W, "a field that TensorFlow does not have"),
         # 84x: skops
         Rule("SL841", "skops-dangerous-type", _E, "a skops node names something that is known to run code or to reach out"),
         Rule("SL842", "skops-unknown-type", _W, "a skops node names a type that is none of scikit-learn's"),

@@ -45,7 +45,15 @@ def of_onnx() -> None:
     write("onnx", f"onnx {version('onnx')} and onnxruntime {version('onnxruntime')} (CPU)", found)
 
 
-LISTS: Final[Mapping[str, Callable[[], None]]] = {"onnx": of_onnx}
+def of_tensorflow() -> None:
+    """All that the library registers, internal ones included."""
+    session = import_module("tensorflow.python.client.pywrap_tf_session")
+    found = import_module("tensorflow.core.framework.op_def_pb2").OpList()
+    found.ParseFromString(session.TF_GetBuffer(session.TF_GetAllOpList()))
+    write("tensorflow", f"tensorflow-cpu {version('tensorflow-cpu')}", {"": {one.name for one in found.op}})
+
+
+LISTS: Final[Mapping[str, Callable[[], None]]] = {"onnx": of_onnx, "tensorflow": of_tensorflow}
 
 
 if __name__ == "__main__":

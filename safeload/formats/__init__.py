@@ -129,6 +129,18 @@ def _onnx() -> Format:
     return OnnxFile()
 
 
+def _tensorflow() -> Format:
+    from safeload.formats.tensorflow_file import TensorflowFile
+
+    return TensorflowFile()
+
+
+def _tensorflow_checkpoint() -> Format:
+    from safeload.formats.tensorflow_checkpoint import TensorflowCheckpoint
+
+    return TensorflowCheckpoint()
+
+
 def _npy() -> Format:
     from safeload.formats.npy_file import NpyFile
 
@@ -236,6 +248,8 @@ FORMATS: Final[tuple[Format, ...]] = (
     _Reader("gguf", first.may_be_gguf, _gguf),
     _Reader("npy", first.may_be_npy, _npy),
     _Reader("onnx", first.may_be_onnx, _onnx),
+    _Reader("tensorflow", first.may_be_tensorflow, _tensorflow),
+    _Reader("tf-checkpoint", first.may_be_checkpoint, _tensorflow_checkpoint),
     _Reader("keras-json", first.may_be_keras_json, _keras_json),
     _Reader("7z", first.may_be_sevenzip, _sevenzip),
     _Reader("catboost", first.may_be_catboost, _catboost),

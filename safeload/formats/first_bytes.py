@@ -17,6 +17,7 @@ __all__ = [
     "hdf5_start",
     "looks_like_zip",
     "may_be_catboost",
+    "may_be_checkpoint",
     "may_be_compressed",
     "may_be_config",
     "may_be_gguf",
@@ -28,6 +29,7 @@ __all__ = [
     "may_be_safetensors",
     "may_be_sevenzip",
     "may_be_tar",
+    "may_be_tensorflow",
     "may_be_text",
     "may_be_torch_legacy",
     "may_be_ubjson",
@@ -106,6 +108,16 @@ def may_be_sevenzip(source: Source) -> bool:
 def may_be_onnx(source: Source) -> bool:
     """The tag of a field of ONNX's ModelProto: of its numbers 1 to 8, 14, 20, 25 and 26, each with its wire type."""
     return source.head(1) in _MODEL_TAGS
+
+
+def may_be_tensorflow(source: Source) -> bool:
+    """The tag of the first field of a SavedModel, a MetaGraph, a graph or a fingerprint."""
+    return source.head(1) in (b"\x08", b"\x0a", b"\x12")
+
+
+def may_be_checkpoint(source: Source) -> bool:
+    """An entry with an empty key, as the index of a TensorFlow checkpoint begins."""
+    return source.head(2) == b"\0\0"
 
 
 def may_be_tar(source: Source) -> bool:

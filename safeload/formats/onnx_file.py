@@ -24,7 +24,7 @@ from safeload.lean_dataclass import dataclass, field
 from safeload.source import Reading, Source
 from safeload.walk import finding
 
-__all__ = ["OnnxFile"]
+__all__ = ["OnnxFile", "data_files"]
 
 _MODEL: Final[Schema] = {
     1: "v", 2: "m", 3: "m", 4: "m", 5: "v", 6: "m", 7: "m", 8: "M", 14: "M", 20: "M", 25: "M", 26: "M",
@@ -85,6 +85,16 @@ class OnnxFile:
             contents.error = error.message
         model.finish()
         return contents
+
+
+def data_files(source: Source) -> frozenset[str]:
+    """Return the names of files beside a model that hold its tensors; none when the model breaks, or a name leads elsewhere."""
+    model = _Model(source, Contents(format=OnnxFile.name))
+    try:
+        model.read()
+    except SafeloadError:
+        return frozenset()
+    return frozenset(location for location in model.tensors.files if not any(location_problems(location)))
 
 
 def _looks_like_model(source: Source) -> bool:

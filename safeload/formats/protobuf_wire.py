@@ -55,10 +55,11 @@ class Wire:
         """An error at a byte of the file."""
         return MalformedError(message, where=f"@{offset}").under(self.rule)
 
-    def fields(self, start: int, end: int, what: str) -> Iterator[tuple[int, int, int, int]]:
+    def fields(self, start: int, end: int, what: str, *, cut: bool = False) -> Iterator[tuple[int, int, int, int]]:
         """Yield (number, wire type, a, b) of each field of the message in `start:end`.
 
-        `a` is a varint's value, or the offset of the first byte of anything else; `b` is the offset behind it.
+        `a` is a varint's value, or the offset of the first byte of anything else; `b` is the offset behind it. With `cut`, bytes
+        that go on behind the end are yielded as far as they go: for looking at the front of a file that is not all there.
 
         Raises:
             MalformedError: the bytes are no message.
@@ -99,6 +100,9 @@ class Wire:
             else:
                 kind = "a group" if wire in (3, 4) else f"wire type {wire}"
                 raise self.bad(f"{what} has {kind} as field {number}, which no writer of today writes", at)
+            if last > end and cut and wire == BYTES and first <= end:
+                yield number, wire, first, end
+                return
             if last > end:
                 raise self.bad(f"field {number} of {what} ends at byte {last}, and what is around it at {end}", at)
             yield number, wire, first, last

@@ -91,6 +91,12 @@ def _scan(job: Job, context: Context, settings: Settings) -> Done:
                 why_not = plainly_no_model(source)
                 if why_not is not None:
                     return Done(Skipped(shown(job.path), why_not), _mark(source))
+                if source.path is not None:
+                    from safeload.formats.beside import described_by
+
+                    whose = described_by(source.path)
+                    if whose is not None:  # another file says so, and may say something else next time
+                        return Done(Skipped(shown(job.path), whose))
             return Done(replace(report, path=shown(job.path)), _mark(source) if _settled(report, job) else None)
     except SafeloadError as error:
         return Done(failed(job.path, error.message))
@@ -109,7 +115,8 @@ def _settled(report: Report, job: Job) -> bool:
     """Whether the same bytes give the same report: not where something else was read too, a package was missing, or a name asked."""
     if report.format == "unknown" and not job.walked:
         return False
-    return report.format != "index" and not (report.error is not None and "safeload[" in report.error)
+    beside = report.format == "index" or any(found.rule == "SL718" for found in report.findings)
+    return not beside and not (report.error is not None and "safeload[" in report.error)
 
 
 def _mark(source: Source) -> str | None:

@@ -11,6 +11,7 @@ import pytest
 import safeload
 from safeload.errors import UnsupportedError
 from safeload.findings import Level, Outcome, Report
+from safeload.formats.beside import described_by
 from safeload.formats.onnx_file import OnnxFile
 from safeload.formats.onnx_tensor import location_problems
 from safeload.inspection import inspect
@@ -357,3 +358,17 @@ def test_damaged_models_end_in_findings() -> None:
             del data[rng.randrange(len(data)) :]
         report = scan(bytes(data))
         assert report.decision.reasons != ("not decided",)
+
+
+def test_numbers_beside_a_model_are_passed_by_in_a_directory(tmp_path: Path) -> None:
+    """They have no structure of their own; the model says what they are. What it does not name is not passed by."""
+    path = tmp_path / "m.onnx"
+    path.write_bytes(model(tensors=[external("weights.bin"), external("more/w.bin")]))
+    (tmp_path / "weights.bin").write_bytes(b"\xde\xad\xbe\xef" * 2)
+    (tmp_path / "more").mkdir()
+    (tmp_path / "more" / "w.bin").write_bytes(b"\xde\xad\xbe\xef" * 2)
+    assert described_by(tmp_path / "weights.bin") == "numbers that 'm.onnx' describes"
+    assert described_by(tmp_path / "more" / "w.bin") == "numbers that 'm.onnx' describes"
+    assert described_by(tmp_path / "other.bin") is None
+    (tmp_path / "bad.onnx").write_bytes(model(tensors=[external("../other.bin"), external("other.bin")], more=b"\xff"))
+    assert described_by(tmp_path / "other.bin") is None

@@ -1,0 +1,93 @@
+"""TensorFlow's protobuf files."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from tests.forge_protobuf import msg, number, tag, varint
+from tests.forge_tensorflow import (
+    asset,
+    called,
+    checkpoint,
+    const,
+    entry,
+    fingerprint,
+    function,
+    graph,
+    keras_object,
+    meta,
+    node,
+    saved,
+    text,
+    variable,
+)  # fmt: skip
+from tests.formats_page import FormatRow
+
+__all__ = ["ROWS"]
+
+_X: Final = node("Placeholder", name="x")
+_SAVER: Final = (
+    _X,
+    node("StatefulPartitionedCall", "x", attrs=[called("f", "traced_restore")]),
+)
+_RESTORE: Final = function("traced_restore", node("RestoreV2", "prefix"), arguments=["prefix"])
+_LAMBDA: Final = '{"class_name": "Lambda", "config": {"function": {"class_name": "__lambda__", "config": {"code": "4wAAAAA="}}}}'
+
+
+def _model() -> bytes:
+    return saved(graph(*_SAVER, functions=[_RESTORE]), objects=[variable("w", 1, 3, 2)])
+
+
+ROWS: Final = [
+    FormatRow(
+        format="tf-saved-model",
+        title="TensorFlow SavedModel",
+        written_by="`tf.saved_model.save`, Keras' `export`, TensorFlow 1's savers",
+        reads="every operator of every graph and function, the names of assets, configurations of Keras in the objects",
+        order=22,
+        benign={
+            "operators of saving, by a name that is handed in": _model,
+            "a directory with its checkpoint": lambda: {
+                "saved_model.pb": _model(),
+                "fingerprint.pb": fingerprint(),
+                "variables/variables.index": checkpoint({"w": entry(0, 24)}),
+                "variables/variables.data-00000-of-00001": bytes(24),
+            },
+        },
+        hostile={
+            "`ReadFile`": (lambda: saved(graph(_X, node("ReadFile", "x"))), "SL721"),
+            "`WriteFile` in a function": (lambda: saved(graph(_X, functions=[function("f", node("WriteFile", "x"))])), "SL721"),
+            "`EagerPyFunc`": (lambda: saved(graph(_X, node("EagerPyFunc", "x"))), "SL721"),
+            "`TextLineDataset`": (lambda: saved(graph(_X, node("TextLineDataset", "x"))), "SL721"),
+            "`RestoreV2` of a file that the model names": (lambda: saved(graph(const("n", "/etc/x"), node("RestoreV2", "n"))), "SL721"),
+            "`PrintV2` into a file": (lambda: saved(graph(_X, node("PrintV2", "x", attrs=[text("output_stream", "file:///x")]))), "SL721"),
+            "an operator out of a library": (lambda: saved(graph(_X, node("MyOperator", "x"))), "SL722"),
+            "two graphs": (lambda: number(1, 1) + msg(2, meta(graph(_X)) + msg(2, graph(node("NoOp")))), "SL723"),
+            "the asset `../../etc/passwd`": (lambda: saved(graph(_X), asset("v", "../../etc/passwd")), "SL724"),
+            "a graph in a tensor": (lambda: saved(graph(_X, node("DatasetFromGraph", "x"))), "SL725"),
+            "a Lambda layer of Keras": (lambda: saved(graph(_X), objects=[keras_object(_LAMBDA)]), "SL802"),
+            "an unknown field": (lambda: saved(graph(_X, node("NoOp") + number(40, 1))), "SL729"),
+        },
+    ),
+    FormatRow(
+        format="tf-graph",
+        title="TensorFlow frozen graph",
+        written_by="TensorFlow 1's `write_graph` and freezing tools (`.pb`); MetaGraphs (`.meta`) likewise",
+        reads="as of a SavedModel",
+        order=23,
+        benign={"a placeholder and a product": lambda: graph(_X, node("MatMul", "x", "x"))},
+        hostile={
+            "`ReadFile`": (lambda: graph(_X, node("ReadFile", "x")), "SL721"),
+            "`ReadFile`, and then a broken message": (lambda: graph(_X, node("ReadFile", "x")) + tag(1, 2) + varint(1 << 40), "SL721"),
+        },
+    ),
+    FormatRow(
+        format="tf-checkpoint",
+        title="TensorFlow checkpoint",
+        written_by="TensorFlow's savers (`.index`; the files of numbers beside it have no structure)",
+        reads="the whole table: names, types, shapes and places",
+        order=24,
+        benign={"two tensors": lambda: checkpoint({"a": entry(0, 8), "b": entry(8, 8)})},
+        hostile={"a tensor behind 2⁶² bytes": (lambda: checkpoint({"a": entry(1 << 62, 1 << 62)}), "SL723")},
+    ),
+]
