@@ -162,5 +162,11 @@ RULES: Final[dict[str, Rule]] = {
         Rule("SL853", "xml-external", _E, "an XML document brings a DTD, entities, or a reference to something outside"),
         Rule("SL854", "pmml-extension", _W, "PMML asks for something that the standard does not define"),
         Rule("SL855", "model-malformed", _W, "the model is not as its own program writes it"),
+        # 86x: what says how a model is loaded
+        Rule("SL861", "mlmodel-code", _W, "an MLmodel names code that is imported and called to load the model"),
+        Rule("SL862", "yaml-odd", _W, "a YAML configuration is not valid, or holds tags or keys twice that readers treat differently"),
+        Rule("SL863", "archive-code", _W, "an archive brings code that runs where the model is served"),
+        Rule("SL864", "dangerous-source", _E, "Python source that comes with a model calls something that is known to run code"),
+        Rule("SL865", "torchserve-manifest", _W, "the manifest of a model archive is not valid, or names what is not there"),
     )
 }

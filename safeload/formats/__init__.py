@@ -93,6 +93,18 @@ def _template() -> Format:
     return TemplateFile()
 
 
+def _mlmodel() -> Format:
+    from safeload.formats.mlmodel_file import MLmodelFile
+
+    return MLmodelFile()
+
+
+def _torchserve() -> Format:
+    from safeload.formats.torchserve_file import TorchServeFile
+
+    return TorchServeFile()
+
+
 def _requirements() -> Format:
     from safeload.formats.hub_files import RequirementsFile
 
@@ -100,7 +112,7 @@ def _requirements() -> Format:
 
 
 def _yaml() -> Format:
-    from safeload.formats.hub_files import YamlFile
+    from safeload.formats.yaml_file import YamlFile
 
     return YamlFile()
 
@@ -243,6 +255,7 @@ FORMATS: Final[tuple[Format, ...]] = (
     _Reader("torchscript", first.looks_like_zip, _torchscript),
     _Reader("skops", first.looks_like_zip, _skops),
     _Reader("keras", first.looks_like_zip, _keras),
+    _Reader("torchserve", first.looks_like_zip, _torchserve),
     _Reader("zip", first.looks_like_zip, _zip),
     _Reader("safetensors", first.may_be_safetensors, _safetensors),
     _Reader("gguf", first.may_be_gguf, _gguf),
@@ -269,7 +282,8 @@ FORMATS: Final[tuple[Format, ...]] = (
     _Reader("config", first.may_be_config, _config),
     _Reader("chat-template", first.may_be_text, _template),
     _Reader("requirements", first.may_be_text, _requirements),
-    _Reader("yaml", first.may_be_text, _yaml),
+    _Reader("mlmodel", first.may_be_yaml, _mlmodel),
+    _Reader("yaml", first.may_be_yaml, _yaml),
     _Reader("hdf5", lambda source: first.hdf5_start(source, front=True) is not None, _hdf5),
 )
 """In the order in which they are asked; the first that claims a file reads it."""

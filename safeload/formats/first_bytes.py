@@ -35,6 +35,7 @@ __all__ = [
     "may_be_ubjson",
     "may_be_xgboost_binary",
     "may_be_xml",
+    "may_be_yaml",
     "trailing_zip",
 ]
 
@@ -159,6 +160,11 @@ def may_be_config(source: Source) -> bool:
 def may_be_text(source: Source) -> bool:
     """A small file without zero bytes at its front."""
     return 0 < source.size <= _TEXT and b"\0" not in source.head(512)
+
+
+def may_be_yaml(source: Source) -> bool:
+    """A small text, or one of two bytes for each character."""
+    return 0 < source.size <= _TEXT and (b"\0" not in (head := source.head(512)) or head[:2] in (b"\xff\xfe", b"\xfe\xff"))
 
 
 def hdf5_start(source: Source, *, front: bool) -> int | None:

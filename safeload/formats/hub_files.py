@@ -14,11 +14,11 @@ from safeload.findings import Level, escape
 from safeload.formats.base import Contents
 from safeload.formats.chat_template import judge_template
 from safeload.formats.container import Notes
-from safeload.formats.hub_config import judge_config, judge_import
+from safeload.formats.hub_config import judge_config
 from safeload.formats.json_tree import parse_json
 from safeload.source import Reading, Source
 
-__all__ = ["ConfigFile", "RequirementsFile", "TemplateFile", "YamlFile"]
+__all__ = ["ConfigFile", "RequirementsFile", "TemplateFile"]
 
 _LARGEST: Final = 64 << 20
 _TEXT: Final = 1 << 20
@@ -136,38 +136,6 @@ class RequirementsFile(_Claimed):
                 notes.add("SL826", f"packages are fetched without protection: '{escape(line.strip(), 120)}'")
             elif not _OPTION.match(line):
                 return None
-        contents = Contents(format=self.name)
-        contents.findings = notes.done()
-        return contents
-
-
-# ---- YAML
-
-_TAGGED: Final = re.compile(
-    r"!!python/([a-z/]+):([\w.]+)|(?<![!\w])!(apply|new|name|module|applyref):([\w.]+)|!<tag:yaml\.org,2002:python/([a-z/]+):([\w.]+)>"
-)
-_YAML: Final = re.compile(r"(?:---|%YAML|%TAG|[\w\"'.-]+\s*:(?:\s|\Z)|-\s|!)")
-_SPEECH: Final = re.compile(r"(?:speechbrain|torch\.nn|torch\.optim|torchaudio)\.(?:\w+\.)*[A-Z]\w*\Z")
-
-
-class YamlFile(_Claimed):
-    """The format "yaml": a configuration whose tags make Python objects."""
-
-    name = "yaml"
-
-    def judge(self, source: Source) -> Contents | None:
-        """Judge a text whose tags name Python objects, as PyYAML's unsafe loaders and HyperPyYAML make them."""
-        text = _text(source)
-        if text is None or ("!" not in text and "python/" not in text):
-            return None
-        lines = [line for line in text.splitlines() if line.strip() and not line.lstrip().startswith("#")]
-        if not lines or not _YAML.match(lines[0]):
-            return None
-        notes = Notes(None)
-        for line in lines:
-            for found in _TAGGED.finditer(line):
-                how, dotted = next((found[at], found[at + 1]) for at in (1, 3, 5) if found[at])
-                judge_import(notes, f"!{how}", dotted, known=_SPEECH if found[3] else None)
         contents = Contents(format=self.name)
         contents.findings = notes.done()
         return contents

@@ -7,13 +7,15 @@ from typing import Final
 from safeload.formats.base import Contents
 from safeload.formats.nested import read_members
 from safeload.formats.polyglot import second_stream
-from safeload.formats.tar_container import looks_like_tar, read_tar
+from safeload.formats.tar_container import Archive, looks_like_tar, read_member, read_tar
 from safeload.formats.torch_tar_file import TorchTarFile
 from safeload.source import Reading, Source
 
 __all__ = ["TarFile"]
 
 _TORCH: Final = TorchTarFile()
+_NEMO: Final = "model_config.yaml"
+_TORCHSERVE: Final = "mar-inf/manifest.json"
 
 
 class TarFile:
@@ -35,5 +37,17 @@ class TarFile:
         contents.end = source.size if archive.error is None else None
         contents.metadata["members"] = str(len(archive.members))
         read_members(source, archive, reading, contents)
+        self._kind(source, archive, reading, contents)
         second_stream(source, reading, contents)
         return contents
+
+    def _kind(self, source: Source, archive: Archive, reading: Reading, contents: Contents) -> None:
+        """Name the archives of model zoos by what lies in them; one of TorchServe's has a manifest to be judged."""
+        names = {member.name.removeprefix("./") for member in archive.members}
+        if _NEMO in names:
+            contents.format = "nemo"
+        elif any(name.lower() == _TORCHSERVE for name in names):
+            from safeload.formats.torchserve_file import judge_archive
+
+            contents.format = "torchserve"
+            judge_archive(archive, lambda member: read_member(source, member, reading.limits), contents)

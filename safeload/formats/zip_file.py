@@ -6,7 +6,6 @@ There is nothing in them for a load to build. Whatever is in them is looked at, 
 from __future__ import annotations
 
 from collections.abc import Collection
-from dataclasses import replace
 from typing import Final
 
 from safeload.errors import MalformedError
@@ -17,6 +16,7 @@ from safeload.formats.nested import Seen, read_members
 from safeload.formats.not_a_model import diagnose
 from safeload.formats.torch_zip_file import TorchScriptFile, TorchZipFile
 from safeload.formats.zip_container import archive_of
+from safeload.lean_dataclass import replace
 from safeload.source import Reading, Source
 from safeload.walk import finding
 
