@@ -119,6 +119,15 @@ def test_a_soft_link_is_worth_a_note() -> None:
     assert found(hdf5(Group({"s": Soft("/elsewhere")})), Level.NOTE) == [("SL817", "s")]
 
 
+@pytest.mark.parametrize(("member", "level"), [(f.fixed(4), Level.NOTE), (f.opaque(4), Level.WARNING), (f.vlen_bytes(), Level.WARNING)])
+def test_texts_in_the_columns_of_a_packed_table_are_worth_a_note(member: bytes, level: Level) -> None:
+    """pandas packs tables with a filter of its own; what may be a stream among the columns counts."""
+    size = 4 + struct.unpack("<I", member[4:8])[0]
+    table = bytes([0x36, 2, 0, 0]) + struct.pack("<I", size) + b"n\0" + b"\0" + f.FLOAT32 + b"t\0" + b"\4" + member
+    report = scan(hdf5(Group({"x": Dataset(table, (2,), bytes(2 * size), filters=(32_001,), chunk=(2,))})))
+    assert [(item.rule, item.level) for item in report.findings] == [("SL815", level)]
+
+
 @pytest.mark.parametrize("kind", [0x18, 0x40, 0xFF])
 def test_a_message_of_an_unknown_type_counts(kind: int) -> None:
     assert ("SL815", None) in found(hdf5(Group(extra=(Message(kind, bytes(8)),))))

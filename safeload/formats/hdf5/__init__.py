@@ -24,6 +24,8 @@ from safeload.walk import finding
 
 __all__ = ["Hdf5File", "hidden_hdf5"]
 
+_BLANK: Final = 4096
+
 
 class Hdf5File:
     """The format "hdf5"."""
@@ -72,8 +74,10 @@ def _about(block: Superblock, source: Source, contents: Contents, notes: Notes) 
         message = f"the file says that it ends at byte {block.end}, and has {source.size}"
         raise MalformedError(message).under("SL502")
     if block.end < source.size:
-        message = f"{source.size - block.end} bytes follow the end that the file itself names"
-        notes.add("SL811", message, offset=block.end, level=Level.WARNING)
+        rest = source.size - block.end
+        blank = not bytes(source.view(block.end, min(rest, _BLANK))).strip(b"\0\r\n\t ")
+        message = f"{rest} bytes follow the end that the file itself names"
+        notes.add("SL811", message, offset=block.end, level=Level.NOTE if blank and rest <= _BLANK else Level.WARNING)
 
 
 def hidden_hdf5(source: Source, reading: Reading, contents: Contents, *, container: bool) -> None:
