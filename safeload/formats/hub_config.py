@@ -15,6 +15,7 @@ from typing import Any, Final
 
 from safeload.findings import Finding, Level, escape
 from safeload.formats.chat_template import judge_template
+from safeload.formats.config_names import leaves_directory
 from safeload.formats.container import Notes
 from safeload.formats.json_tree import Document
 from safeload.walk.names import know
@@ -103,8 +104,18 @@ def _object(notes: Notes, node: Mapping[str, Any]) -> None:
             notes.add("SL822", f"'{escape(key, 40)}' is '{escape(value, 120)}': native code of another repository, fetched with the model")
         elif key == "activation_function" and isinstance(value, str) and "." in value:
             judge_import(notes, key, value, known=_ACTIVATIONS)
+        elif key == "weight_map" and isinstance(value, dict):
+            _shards(notes, value)
         elif key == "_target_" and isinstance(value, str) and know(*_split(value)).level is Level.ERROR:
             judge_import(notes, key, value)
+
+
+def _shards(notes: Notes, table: Mapping[str, Any]) -> None:
+    """The files of an index that its own reader did not claim."""
+    names = {name for value in table.values() for name in (value if isinstance(value, list) else [value]) if isinstance(name, str)}
+    for name in sorted(names):
+        if leaves_directory(name):
+            notes.add("SL824", f"the shard '{escape(name, 120)}' lies outside of the directory")
 
 
 def _texts(value: Any) -> Iterator[tuple[str, str]]:

@@ -1,6 +1,7 @@
 """The index of a checkpoint in several files: JSON that says which tensor lies in which of the files beside it.
 
-As transformers and the hub write it: `{"metadata": {…}, "weight_map": {"layer.weight": "model-00001-of-00002.safetensors", …}}`.
+As transformers and the hub write it: `{"metadata": {…}, "weight_map": {"layer.weight": "model-00001-of-00002.safetensors", …}}`; Keras
+writes lists of files.
 It names files, so every name must be that of a file beside it. What those hold is for whoever opens them.
 """
 
@@ -98,6 +99,16 @@ def _pairs(found: list[tuple[str, Any]]) -> dict[str, Any]:
     return table
 
 
+def _flat(table: Any) -> Any:
+    """Keras names a list of files for a group of variables; each becomes an entry of its own."""
+    if not isinstance(table, dict) or not any(isinstance(names, list) for names in table.values()):
+        return table
+    flat: dict[str, Any] = {}
+    for key, names in table.items():
+        flat |= {f"{key}/{number}": name for number, name in enumerate(names)} if isinstance(names, list) else {key: names}
+    return flat
+
+
 def _table(source: Source, limits: Limits) -> dict[str, str]:
     if source.size > _LARGEST:
         raise LimitError(f"an index of {source.size} bytes; at most {_LARGEST} are read")
@@ -105,7 +116,7 @@ def _table(source: Source, limits: Limits) -> dict[str, str]:
         found = json.loads(source.read(0, source.size), object_pairs_hook=_pairs)
     except (ValueError, RecursionError):
         raise MalformedError("not valid JSON").under("SL501") from None
-    table = found.get("weight_map") if isinstance(found, dict) else None
+    table = _flat(found.get("weight_map")) if isinstance(found, dict) else None
     if not isinstance(table, dict) or not table or not all(isinstance(name, str) for name in table.values()):
         raise MalformedError("no index of a checkpoint: it has no weight_map").under("SL501")
     names = list(dict.fromkeys(table.values()))

@@ -27,6 +27,7 @@ __all__ = ["Checked", "check_config", "decoded", "looks_like_config"]
 
 CONFIG_BYTES: Final = 64 << 20
 _NODES: Final = 2_000_000
+_CLASSES: Final = 100
 _OBJECT: Final = re.compile(rb'"class_name"|\\u00[0-7]')
 _DATA: Final = frozenset(
     {"__keras_tensor__", "__tensor__", "__numpy__", "__bytes__", "__ellipsis__", "__slice__", "__tuple__", "TypeSpec", "CompositeTensor",
@@ -47,7 +48,7 @@ class Checked:
     Attributes:
         findings: Without a member, which the caller knows.
         parts: Streams in it (a torch module that was pickled into it).
-        metadata: The model's class and how many objects there are.
+        metadata: The model's class, how many objects there are, and of which classes.
         error: Why it could not be read, or None.
     """
 
@@ -108,6 +109,7 @@ def check_config(data: bytes | memoryview, reading: Reading, *, top: bool = Fals
     if isinstance(root, dict) and isinstance(root.get("class_name"), str):
         checked.metadata["model"] = escape(root["class_name"], 80)
         checked.metadata["objects"] = str(walker.objects)
+        checked.metadata["classes"] = ", ".join(escape(name, 60) for name in sorted(walker.classes))
     return checked
 
 
@@ -117,6 +119,7 @@ class _Walker:
     def __init__(self, reading: Reading, notes: Notes, checked: Checked) -> None:
         self.reading, self.notes, self.checked = reading, notes, checked
         self.objects = 0
+        self.classes: set[str] = set()
 
     def walk(self, root: Any) -> None:
         """Judge every node."""
@@ -144,6 +147,8 @@ class _Walker:
             self.notes.add("SL804", f"a class or module that is no text{_at(path)}", level=Level.WARNING)
             return
         config = node.get("config")
+        if not name.startswith("__") and len(self.classes) < _CLASSES:
+            self.classes.add(name)
         if name == "__lambda__":
             self.notes.add("SL802", f"marshalled Python code of a lambda{_at(path)}")
         elif name in _DATA:

@@ -11,6 +11,7 @@ import pytest
 from safeload.cli import run
 from safeload.findings import Level, Outcome, Report
 from tests.forge_attacks import scan
+from tests.forge_hdf5 import hdf5
 from tests.forge_zip import Part, forge
 
 
@@ -48,6 +49,7 @@ E, W = Level.ERROR, Level.WARNING
         ({"peft_type": "LORA", "auto_mapping": {"parent_library": "transformers_modules.o.r.m", "base_model_class": "M"}}, {("SL821", W)}),
         ({"peft_type": "LORA", "auto_mapping": {"parent_library": "subprocess", "base_model_class": "Popen"}}, {("SL823", E)}),
         ({"model": {"_target_": "builtins.exec"}}, {("SL823", E)}),
+        ({"metadata": "x" * (1 << 17), "weight_map": {"a": "../../other.safetensors"}}, {("SL824", E)}),
     ],
 )  # fmt: skip
 def test_code_that_a_configuration_names_is_found(config: Any, expected: set[tuple[str, Level]]) -> None:
@@ -119,6 +121,19 @@ def test_a_configuration_that_is_nested_too_deep_is_not_passed_by() -> None:
 def test_keys_that_stand_twice_are_named_beside_what_was_found() -> None:
     report = scan(b'{"auto_map": {"AutoModel": "m.Model"}, "a": 1, "a": 2}')
     assert {item.rule for item in report.findings} == {"SL821", "SL828"}
+
+
+@pytest.mark.parametrize(("name", "status"), [("m_00000.weights.h5", 0), ("../m.weights.h5", 1), ("/m.weights.h5", 1)])
+def test_the_index_that_keras_writes_names_lists_of_files(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str, status: int
+) -> None:
+    index = {"metadata": {"total_size": 8.0}, "weight_map": {"/layers/dense/vars": ["m_00001.weights.h5", name]}}
+    (tmp_path / "m.weights.json").write_text(json.dumps(index))
+    for number in range(2):
+        (tmp_path / f"m_0000{number}.weights.h5").write_bytes(hdf5())
+    found, result = run_json(tmp_path, capsys)
+    assert found == status
+    assert [item["format"] for item in result["files"]] == ["index", "hdf5", "hdf5"]
 
 
 # ---- requirements

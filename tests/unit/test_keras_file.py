@@ -77,6 +77,7 @@ def test_weights_are_listed_under_keras_own_names() -> None:
     assert found.format == "keras"
     assert [item.name for item in found.tensors] == ["layers/dense/vars/0", "layers/dense/vars/1"]
     assert found.metadata["keras_version"] == "3.15.1"
+    assert found.metadata["classes"] == "DTypePolicy, Dense, GlorotUniform, InputLayer, L2, Sequential"
 
 
 # ---- what runs code, fetches or reads
