@@ -183,8 +183,12 @@ else:
 
     # ---- for those who ask
 
+    _STANDARD = {}
+
     def _standard(made):
-        """The standard library's own description of the same class."""
+        """The standard library's own description of the same class, made once."""
+        if made in _STANDARD:
+            return _STANDARD[made]
         import dataclasses
 
         frozen, eq = made.__lean_flags__
@@ -197,7 +201,8 @@ else:
             if described.factory is not _MISSING:
                 given["default_factory"] = described.factory
             shown.append((name, kind, dataclasses.field(**given)))
-        return dataclasses.make_dataclass(made.__name__, shown, frozen=frozen, eq=eq)
+        _STANDARD[made] = dataclasses.make_dataclass(made.__name__, shown, frozen=frozen, eq=eq)
+        return _STANDARD[made]
 
     def _standard_fields(made):
         return _standard(made).__dataclass_fields__
