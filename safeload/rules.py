@@ -145,7 +145,7 @@ RULES: Final[dict[str, Rule]] = {
         Rule("SL721", "tensorflow-dangerous-operator", _E, "a TensorFlow operator that reaches files, other machines or Python"),
         Rule("SL722", "tensorflow-custom-operator", _W, "an operator that TensorFlow does not have"),
         Rule("SL723", "tensorflow-malformed", _E, "a TensorFlow file is no valid protobuf message, or one that parsers read differently"),
-        Rule("SL724", "tensorflow-asset-path", _E, "an asset of a SavedModel lies outside of its directory"),
+        Rule("SL724", "tensorflow-asset-path", _E, "a file of a TensorFlow model lies outside of its directory"),
         Rule("SL725", "tensorflow-opaque", _W, "part of a TensorFlow model whose doing cannot be seen"),
         Rule("SL726", "tflite-malformed", _E, "a TensorFlow Lite model contradicts itself, or leaves the file"),
         Rule("SL727", "tflite-custom-operator", _W, "an operator of a TensorFlow Lite model that comes out of a library"),

@@ -153,6 +153,12 @@ def _tensorflow_checkpoint() -> Format:
     return TensorflowCheckpoint()
 
 
+def _tflite() -> Format:
+    from safeload.formats.tflite_file import TfliteFile
+
+    return TfliteFile()
+
+
 def _npy() -> Format:
     from safeload.formats.npy_file import NpyFile
 
@@ -260,6 +266,7 @@ FORMATS: Final[tuple[Format, ...]] = (
     _Reader("safetensors", first.may_be_safetensors, _safetensors),
     _Reader("gguf", first.may_be_gguf, _gguf),
     _Reader("npy", first.may_be_npy, _npy),
+    _Reader("tflite", first.may_be_tflite, _tflite),
     _Reader("onnx", first.may_be_onnx, _onnx),
     _Reader("tensorflow", first.may_be_tensorflow, _tensorflow),
     _Reader("tf-checkpoint", first.may_be_checkpoint, _tensorflow_checkpoint),

@@ -31,6 +31,7 @@ __all__ = [
     "may_be_tar",
     "may_be_tensorflow",
     "may_be_text",
+    "may_be_tflite",
     "may_be_torch_legacy",
     "may_be_ubjson",
     "may_be_xgboost_binary",
@@ -114,6 +115,11 @@ def may_be_onnx(source: Source) -> bool:
 def may_be_tensorflow(source: Source) -> bool:
     """The tag of the first field of a SavedModel, a MetaGraph, a graph or a fingerprint."""
     return source.head(1) in (b"\x08", b"\x0a", b"\x12")
+
+
+def may_be_tflite(source: Source) -> bool:
+    """TensorFlow Lite's identifier."""
+    return source.head(8)[4:] == b"TFL3"
 
 
 def may_be_checkpoint(source: Source) -> bool:

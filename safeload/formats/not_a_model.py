@@ -40,7 +40,7 @@ _OTHER: Final = (
 # What a loader of models may well open, and no reader here does.
 _FOREIGN: Final = (
     (0, b"lmgg", "a GGML model"), (0, b"tjgg", "a GGML model"),
-    (4, b"TFL3", "a TensorFlow Lite model"), (0, b"\x1f\x8b", "gzip-compressed data"), (0, b"BZh", "bzip2-compressed data"),
+    (4, b"ORTM", "an ONNX Runtime model (.ort)"), (0, b"\x1f\x8b", "gzip-compressed data"), (0, b"BZh", "bzip2-compressed data"),
     (0, b"\xfd7zXZ\0", "xz-compressed data"), (0, b"\x28\xb5\x2f\xfd", "zstd-compressed data"),
     (0, b"\x04\x22\x4d\x18", "lz4-compressed data"),
     (0, b"]\0\0", "lzma-compressed data"), (0, b"x\x01", "zlib-compressed data"), (0, b"x\x9c", "zlib-compressed data"),

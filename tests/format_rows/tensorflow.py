@@ -21,6 +21,8 @@ from tests.forge_tensorflow import (
     text,
     variable,
 )  # fmt: skip
+from tests.forge_tflite import Table, Tables, flex_options, kind, operator, tensor
+from tests.forge_tflite import model as tflite
 from tests.formats_page import FormatRow
 
 __all__ = ["ROWS"]
@@ -89,5 +91,30 @@ ROWS: Final = [
         order=24,
         benign={"two tensors": lambda: checkpoint({"a": entry(0, 8), "b": entry(8, 8)})},
         hostile={"a tensor behind 2⁶² bytes": (lambda: checkpoint({"a": entry(1 << 62, 1 << 62)}), "SL723")},
+    ),
+    FormatRow(
+        format="tflite",
+        title="TensorFlow Lite",
+        written_by="TensorFlow Lite's converter",
+        reads="every table, index and pointer; operators by their kinds; files that are packed behind the model",
+        order=25,
+        benign={"builtin operators": lambda: tflite(operator(), operator(1), kinds=[kind(0), kind(150)])},
+        hostile={
+            "a custom operator": (lambda: tflite(operator(), kinds=[kind(32, "MyOperator")]), "SL727"),
+            "a Flex operator": (lambda: tflite(operator(), kinds=[kind(32, "FlexErf")]), "SL727"),
+            "the Flex operator `WriteFile`": (lambda: tflite(operator(), kinds=[kind(32, "FlexWriteFile")]), "SL721"),
+            "a Flex operator that is called `Erf` and runs `ReadFile`": (
+                lambda: tflite(operator(more={5: flex_options("Erf", node("ReadFile", "x"))}), kinds=[kind(32, "FlexErf")]),
+                "SL726",
+            ),
+            "an operator that uses a tensor that is not there": (lambda: tflite(operator(inputs=(4_000_000,))), "SL726"),
+            "subgraphs in a circle": (
+                lambda: tflite(operator(more={3: b"\x67", 4: Table({0: bytes(4)})}), kinds=[kind(129)]),
+                "SL726",
+            ),
+            "a vector of 2³¹ operators": (lambda: tflite(more={1: Tables([], count=1 << 31)}), "SL726"),
+            "a tensor that its buffer cannot hold": (lambda: tflite(operator(), tensors=[tensor(shape=(1024, 1024))]), "SL728"),
+            "numbers in `../../x`": (lambda: tflite(operator(), more={8: Tables([Table({0: "../../x"})])}), "SL724"),
+        },
     ),
 ]
