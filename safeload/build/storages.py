@@ -8,6 +8,7 @@ when they are swapped, converted and moved to devices.
 from __future__ import annotations
 
 import ctypes
+import functools
 import mmap as memory_map
 import os
 from collections.abc import Iterable
@@ -64,6 +65,16 @@ def memory_of(storage: torch.UntypedStorage) -> memoryview:
     return memoryview(array).cast("B")
 
 
+@functools.cache
+def _load_config() -> Any:
+    """torch's own settings for loading; None before torch 2.7, and not asked for again at every load."""
+    try:
+        from torch.utils.serialization import config
+    except ImportError:
+        return None
+    return config.load
+
+
 def wants_mapping(mmap: bool | None, format: str, source: Source) -> bool:
     """Whether the file is to be mapped.
 
@@ -77,11 +88,8 @@ def wants_mapping(mmap: bool | None, format: str, source: Source) -> bool:
         UnsupportedError: its format cannot be mapped.
     """
     if mmap is None:
-        try:
-            from torch.utils.serialization import config
-        except ImportError:  # added after 2.6
-            return False
-        return bool(config.load.mmap) and format in _MAPPABLE and source.fd is not None
+        config = _load_config()
+        return config is not None and bool(config.mmap) and format in _MAPPABLE and source.fd is not None
     if not mmap or format == "torchscript":
         return False
     if format not in _MAPPABLE:

@@ -79,7 +79,7 @@ def dense(bank: StorageBank, spec: TensorSpec, *, hooks: bool) -> torch.Tensor:
         _torch._utils.set_tensor_metadata(tensor, bits)  # noqa: SLF001 — there is no public way
     if hooks:
         tensor._backward_hooks = collections.OrderedDict()  # noqa: SLF001 — as torch leaves it
-    if bank.fake:
+    if bank.fake and hasattr(_torch._utils, "_restore_device_fake_mode"):  # noqa: SLF001 — added after 2.6
         tensor = _torch._utils._restore_device_fake_mode(tensor)  # noqa: SLF001 — as torch.load does
     found: torch.Tensor = tensor
     return found

@@ -214,8 +214,13 @@ def _generator(model: Model, args: tuple[Any, ...], at: int) -> Any:
 
 
 def set_stateful(model: Model, target: Any, state: Any, at: int) -> Any:
-    """BUILD of a random generator of torch, (seed, offset, state), or of a jagged tensor's range, [dimension, least, most]."""
+    """BUILD of a random generator of torch, (seed, offset, state), or of a jagged tensor's range, [dimension, least, most].
+
+    torch 2.6 wrote the range's fields by name.
+    """
     name = model.stateful_name(target)
+    if name != GENERATOR and type(state) is dict and set(state) == {"dim", "min", "max"}:
+        state = [state["dim"], state["min"], state["max"]]
     if name == GENERATOR:
         good = type(state) is tuple and len(state) == 3 and type(state[0]) is int and 0 <= state[0] < 1 << 64
         if not good or not (state[1] is None or type(state[1]) is int) or model.kind_of(state[2]) != k.TENSOR:
