@@ -35,7 +35,7 @@ pytestmark = [pytest.mark.torch, pytest.mark.filterwarnings("ignore:ComplexHalf 
 
 PLAIN = ("float64", "float32", "float16", "bfloat16", "complex128", "complex64", "int64", "int32", "int16", "int8", "uint8", "bool")
 # Their storages are untyped in the file; torch saves them as legacy streams and cannot load those.
-NEWER = (
+NEWER: tuple[str, ...] = (
     "complex32", "uint64", "uint32", "uint16", "float8_e4m3fn", "float8_e4m3fnuz", "float8_e5m2", "float8_e5m2fnuz", "float8_e8m0fnu",
     "float4_e2m1fn_x2", "bits8", "bits16", "bits1x8", "bits2x4", "bits4x2", "bcomplex32",
 )  # fmt: skip
