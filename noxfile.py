@@ -48,7 +48,7 @@ def group(*names: str) -> tuple[str, ...]:
 def shared(session: nox.Session) -> None:
     """Bring the shared environment up to date: safeload compiled and editable, torch, and every tool."""
     # never a range of torch without the constraint: some indexes answer one with gigabytes of CUDA libraries
-    wanted = ["-e", ".", "torch==2.13.0", *group("test", "lint", "writers")]
+    wanted = ["-e", ".", "torch==2.13.0", *group("test", "lint", "writers", "readers")]
     fresh(session, SHARED, [wanted], CONSTRAINTS)
 
 

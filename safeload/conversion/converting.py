@@ -32,9 +32,11 @@ _SUFFIXES: Final = (".pt", ".pth", ".bin", ".ckpt", ".pkl", ".pickle", ".tar", "
 _NAMED: Final = {"pytorch_model": "model"}
 
 
-def default_destination(path: str | os.PathLike[str]) -> Path:
+def default_destination(path: str | os.PathLike[str], *, transformers: bool = False) -> Path:
     """Where a converted file goes when nobody says: beside it, under the name that loaders look for."""
     source = Path(path)
+    if transformers:
+        return source.with_name("model.safetensors")
     stem = source.name.removesuffix(".index.json")
     while stem.lower().endswith(_SUFFIXES) and "." in stem[1:]:
         stem = stem.rpartition(".")[0]
@@ -59,8 +61,9 @@ def _lossless(opened: Opened, reading: Reading, limit: int | None) -> Input:
 
 @contextlib.contextmanager
 def opened_input(
-    f: Any, reading: Reading, policy: Policy | None, *, strict: bool, limit: int | None, weights: Path | None = None
-) -> Iterator[Input]:
+    f: Any, reading: Reading, policy: Policy | None, *, strict: bool, limit: int | None, weights: Path | None = None,
+    transformers: bool = False,
+) -> Iterator[Input]:  # fmt: skip
     """Open what is to be converted, or compared with what it was converted into.
 
     Args:
@@ -70,9 +73,10 @@ def opened_input(
         strict: Whether globals that are not modelled refuse it.
         limit: Bytes of tensors in one file.
         weights: For its weights alone: where large storages may wait.
+        transformers: Those that transformers looks for. The files of an index hold just those already.
     """
     if isinstance(f, (str, os.PathLike)) and is_index(f):
-        if weights is not None:
+        if weights is not None and not transformers:
             raise UsageError("a checkpoint in several files is converted as it is: it has nothing but weights")
         with opened_shards(Path(f), reading, policy, strict=strict, limit=limit) as given:
             yield given
@@ -82,7 +86,7 @@ def opened_input(
         if weights is None and not opened.arrays:
             given = _lossless(opened, reading, limit)
         else:
-            given = weights_of(opened, reading, weights or Path(tempfile.gettempdir()), limit=limit)
+            given = weights_of(opened, reading, weights or Path(tempfile.gettempdir()), limit=limit, transformers=transformers)
         given.plan.left_out += opened.left_out
         given.name, given.inert = source.name, opened.report.unmodelled
         yield given
@@ -97,6 +101,7 @@ def convert_file(
     dry_run: bool = False,
     max_shard_size: int | None = None,
     weights_only: bool = False,
+    transformers: bool = False,
     policy: Policy | None = None,
     limits: Limits | None = None,
     progress: Progress | None = None,
@@ -104,11 +109,13 @@ def convert_file(
 ) -> ConvertResult:
     """Convert one file losslessly. See `safeload.conversion.convert`."""
     reading = Reading(limits=limits or Limits())
-    path = dst if dst is not None else default_destination(f) if isinstance(f, (str, os.PathLike)) else None
+    path = dst
+    if path is None and isinstance(f, (str, os.PathLike)):
+        path = default_destination(f, transformers=transformers)
     if path is None:
         raise UsageError("a destination is needed for what has no path")
-    room = path.parent if weights_only else None
-    with opened_input(f, reading, policy, strict=strict, limit=max_shard_size, weights=room) as given:
+    room = path.parent if weights_only or transformers else None
+    with opened_input(f, reading, policy, strict=strict, limit=max_shard_size, weights=room, transformers=transformers) as given:
         total = sum(one.size for one in given.sources) + sum(entry.nbytes for entry in given.plan.entries)
         job = Job(given, path, reading, Meter(progress, total))
         if not dry_run:

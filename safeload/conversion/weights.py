@@ -22,6 +22,8 @@ from safeload.tensor_table import as_modules, find_state_dict, flatten, is_spec,
 
 __all__ = ["weights_of"]
 
+_OUTPUTS: Final = frozenset({"lm_head", "embed_out", "output_projection", "proj_out", "output_embeddings", "generator_lm_head"})
+_DECODER: Final = ("predictions.decoder.weight", "predictions.decoder.bias", "lm_head.decoder.weight", "lm_head.decoder.bias")
 _ROOM: Final = 1 << 30  # bytes that expanded tensors may add to what the file holds
 
 
@@ -38,7 +40,7 @@ class _Weights:
     order: list[Entry] = field(default_factory=list)
 
 
-def weights_of(opened: Opened, reading: Reading, directory: Path, *, limit: int | None) -> Input:
+def weights_of(opened: Opened, reading: Reading, directory: Path, *, limit: int | None, transformers: bool = False) -> Input:
     """Take the weights out of a file.
 
     Args:
@@ -46,19 +48,23 @@ def weights_of(opened: Opened, reading: Reading, directory: Path, *, limit: int 
         reading: Bounds.
         directory: Where storages wait that must be unpacked for the proof.
         limit: Bytes of tensors in one file.
+        transformers: Of tied weights, keep the one that transformers looks for.
 
     Raises:
         UsageError: there are none.
         LimitError: expanded tensors would become far more than the file holds.
     """
     state = _Weights()
-    for name, value in flatten(find_state_dict(as_modules(opened.root, opened.contents.modules), is_spec), is_spec):
+    found = flatten(find_state_dict(as_modules(opened.root, opened.contents.modules), is_spec), is_spec)
+    weights = [(name or "tensor", value) for name, value in found]
+    for name, value in sorted(weights, key=lambda one: _tied_rank(one[0])) if transformers else weights:
         spec = spec_of(value)
         flip = flip_of(spec) if spec is not None else None
         if spec is None or flip is None or (spec.storage.region is None and spec.storage.base is None):
             state.plan.left_out.append((name, "it is no dense tensor with bytes"))
         elif name not in state.root:
-            _add(state, name or "tensor", spec, flip)
+            _add(state, name, spec, flip)
+    state.root = {name: state.root[name] for name, _ in weights if name in state.root}
     if not state.root:
         raise UsageError("no dense tensor is in the file", where=opened.source.name)
     held = sum(root.nbytes for root, _ in state.groups.values())
@@ -72,6 +78,18 @@ def weights_of(opened: Opened, reading: Reading, directory: Path, *, limit: int 
     lay_out(plan, state.names, [[entry] for entry in state.order], limit)
     origin = Origin(opened.contents.format, opened.source.size)
     return Input(tree, plan, [opened.source], origin, {}, _expected(opened, state, reading, directory), weights=True)
+
+
+def _tied_rank(name: str) -> int:
+    """Which of tied weights is the one that the others are tied to.
+
+    Most models register it first; of those that do not, transformers ties the output's weights to the input's embeddings, and
+    an encoder's and a decoder's copy to the one that both share.
+    """
+    parts = name.split(".")
+    if any(part in _OUTPUTS for part in parts) or name.endswith(_DECODER):
+        return 2
+    return 1 if parts[0] in ("encoder", "decoder") and "embed_tokens" in parts else 0
 
 
 def _add(state: _Weights, name: str, spec: TensorSpec, flip: str) -> None:
