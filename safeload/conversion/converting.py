@@ -32,11 +32,9 @@ _SUFFIXES: Final = (".pt", ".pth", ".bin", ".ckpt", ".pkl", ".pickle", ".tar", "
 _NAMED: Final = {"pytorch_model": "model"}
 
 
-def default_destination(path: str | os.PathLike[str], *, transformers: bool = False) -> Path:
+def default_destination(path: str | os.PathLike[str]) -> Path:
     """Where a converted file goes when nobody says: beside it, under the name that loaders look for."""
     source = Path(path)
-    if transformers:
-        return source.with_name("model.safetensors")
     stem = source.name.removesuffix(".index.json")
     while stem.lower().endswith(_SUFFIXES) and "." in stem[1:]:
         stem = stem.rpartition(".")[0]
@@ -111,7 +109,7 @@ def convert_file(
     reading = Reading(limits=limits or Limits())
     path = dst
     if path is None and isinstance(f, (str, os.PathLike)):
-        path = default_destination(f, transformers=transformers)
+        path = default_destination(f)
     if path is None:
         raise UsageError("a destination is needed for what has no path")
     room = path.parent if weights_only or transformers else None

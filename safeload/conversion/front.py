@@ -52,8 +52,7 @@ def convert(
         state_dict: Take the model's weights only, each contiguous, under the names that `state_dict()` gives.
         dry_run: Say what would be done, and write nothing.
         max_shard_size: Bytes of tensors in one file; more of them make several files and an index.
-        transformers: As `state_dict`, for a directory that `from_pretrained` reads: under the name that it looks for, and of tied
-            weights the one that it looks for.
+        transformers: As `state_dict`, for a directory that `from_pretrained` reads. Of tied weights it looks for one, which is written.
         strict: Refuse globals that are not modelled; by default their objects are kept as inert data.
         record: Pin the output in the lockfile as the converted twin of the source, which must be pinned: loads take it from then on.
         policy: As for `safeload.load`.
@@ -76,7 +75,7 @@ def convert(
         raise ArgumentError("max_shard_size is a number of bytes above zero")
     context = Context.of(policy, lock)
     target = context.target(src)
-    path = _destination(target.file, dst, transformers=transformers)
+    path = _destination(target.file, dst)
     if record:
         _check_record(context, target, path, keeps_all=not (state_dict or transformers or dry_run or max_shard_size is not None))
 
@@ -152,12 +151,12 @@ def _check_record(context: Context, target: Target, path: Path | None, *, keeps_
     lock_relative(context.lock_path, path if path is not None else default_destination(target.file))
 
 
-def _destination(src: Any, dst: str | os.PathLike[str] | None, *, transformers: bool) -> Path | None:
+def _destination(src: Any, dst: str | os.PathLike[str] | None) -> Path | None:
     if dst is None:
         return None
     path = Path(dst)
     if path.is_dir() and isinstance(src, (str, os.PathLike)):
-        return path / default_destination(src, transformers=transformers).name
+        return path / default_destination(src).name
     return path
 
 

@@ -21,6 +21,7 @@ from tests.compare import assert_same  # noqa: E402
 pytestmark = pytest.mark.torch
 
 SMALL = {"vocab_size": 99}
+BERT = {"hidden_size": 32, "num_attention_heads": 2, "intermediate_size": 48, **SMALL}
 
 
 @pytest.fixture(autouse=True)
@@ -32,11 +33,11 @@ def quiet() -> Iterator[None]:
 
 
 def bert() -> Any:
-    return transformers.BertModel(transformers.BertConfig(hidden_size=32, num_hidden_layers=2, num_attention_heads=2, intermediate_size=48, **SMALL))
+    return transformers.BertModel(transformers.BertConfig(num_hidden_layers=2, **BERT))
 
 
 def masked() -> Any:
-    return transformers.BertForMaskedLM(transformers.BertConfig(hidden_size=32, num_hidden_layers=1, num_attention_heads=2, intermediate_size=48, **SMALL))
+    return transformers.BertForMaskedLM(transformers.BertConfig(num_hidden_layers=1, **BERT))
 
 
 def gpt2() -> Any:
@@ -127,11 +128,10 @@ def test_a_pickle_in_several_files_becomes_one(options: list[str], tmp_path: Pat
 
 
 def test_a_checkpoint_around_the_weights_is_left_out(tmp_path: Path) -> None:
-    """What a trainer saved goes under the name that `from_pretrained` looks for."""
     model = saved(bert, tmp_path)
     state = torch.load(tmp_path / "pytorch_model.bin")
     torch.save({"epoch": 3, "model": state, "optimizer": {"m": torch.ones(3)}}, tmp_path / "last.bin")
     (tmp_path / "pytorch_model.bin").unlink()
-    assert run(["convert", "--transformers", str(tmp_path / "last.bin")]) == 0
+    assert run(["convert", "--transformers", str(tmp_path / "last.bin"), str(tmp_path / "model.safetensors")]) == 0
     assert check(tmp_path / "last.bin", tmp_path / "model.safetensors").same
     reads(model, tmp_path)
