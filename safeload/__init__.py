@@ -7,12 +7,13 @@ is first used.
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any
+TYPE_CHECKING = False  # as typing's, whose import would cost more than this one
 
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
+    from typing import Any
+
     from safeload.api import load, scan
     from safeload.conversion import convert
     from safeload.errors import (
@@ -60,6 +61,8 @@ def __getattr__(name: str) -> Any:
     home = _HOME.get(name)
     if home is None:
         raise AttributeError(f"module 'safeload' has no attribute {name!r}")
+    import importlib
+
     value = getattr(importlib.import_module(f"safeload.{home}"), name)
     globals()[name] = value
     return value

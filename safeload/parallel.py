@@ -9,7 +9,6 @@ from __future__ import annotations
 import itertools
 import os
 import sys
-import threading
 import zlib
 from collections.abc import Callable
 from functools import lru_cache
@@ -50,6 +49,8 @@ def in_parallel(count: int, work: Callable[[int], None], threads: int) -> None:
         for index in range(count):
             work(index)
         return
+    import threading
+
     numbers = itertools.count()
     errors: list[BaseException] = []
 

@@ -10,9 +10,9 @@ from __future__ import annotations
 import bisect
 import os
 import stat
-import threading
 import time
 import zlib
+from _thread import RLock, allocate_lock  # threading's own; the module around them is only needed where there are threads
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from types import TracebackType
 from typing import Any, Final, Protocol, Self, runtime_checkable
@@ -168,7 +168,7 @@ class _Stream:
 
     def __init__(self, file: Any, origin: int, size: int) -> None:
         self.file, self.origin, self.size = file, origin, size
-        self._lock = threading.Lock()
+        self._lock = allocate_lock()
 
     def into(self, offset: int, view: memoryview) -> int:
         with self._lock:
@@ -230,7 +230,7 @@ class Source:
         self._stream = stream
         self._starts: list[int] = []
         self._segments: list[tuple[int, memoryview]] = []
-        self._lock = threading.RLock()
+        self._lock = RLock()
         self._digests: dict[str, str] = {}
         self._leaves: tuple[int, list[bytes]] | None = None
         self.parsed: dict[str, Any] = {}

@@ -5,6 +5,7 @@ Each test lets through at least what its reader claims; the reader then decides 
 
 from __future__ import annotations
 
+import re
 from struct import Struct
 from typing import Final
 
@@ -46,6 +47,8 @@ TAIL: Final = 72 * 1024
 """Bytes in which an end record is searched: the reader inside torch looks 4 KiB further back than the format allows."""
 
 _LOCATOR: Final = 20
+_MAGIC: Final = (0x1950A86A20F9469CFC6C).to_bytes(10, "little")  # of torch's legacy files
+_TEXT_INTEGER: Final = re.compile(rb"[IL]\s*[-+]?[0-9]")
 _TEXT: Final = 1 << 20
 _NEAR: Final = 4096
 _HDF5: Final = b"\x89HDF\r\n\x1a\n"
@@ -194,8 +197,9 @@ def hdf5_start(source: Source, *, front: bool) -> int | None:
 
 
 def may_be_torch_legacy(source: Source) -> bool:
-    """Room for the magic number as an integer of ten bytes."""
-    return source.size >= 12
+    """The magic number as bytes, or any integer that is written as text, in which it can stand in many ways."""
+    head = source.head(512)
+    return _MAGIC in head or _TEXT_INTEGER.search(head) is not None
 
 
 def may_be_catboost(source: Source) -> bool:

@@ -7,7 +7,7 @@ Several such files may follow one another in one stream; `Contents.end` is where
 
 from __future__ import annotations
 
-import struct
+from struct import Struct
 from typing import Final
 
 from safeload.errors import MalformedError, RefusedError, SafeloadError
@@ -25,6 +25,9 @@ __all__ = ["MAGIC", "TorchLegacyFile"]
 MAGIC: Final = 0x1950A86A20F9469CFC6C
 VERSION: Final = 1001
 _HEAD: Final = 512
+_LENGTH: Final = Struct("<q")
+_NEAR: Final = 1 << 12  # storages shorter than this are read along with the numbers between them
+_WINDOW: Final = 1 << 16
 _PARTS: Final = ("magic number", "protocol version", "system information", "object", "storage keys")
 
 
@@ -111,12 +114,12 @@ class TorchLegacyFile:
     ) -> dict[str, Region]:
         """Walk over the raw part: where each storage's elements lie."""
         regions: dict[str, Region] = {}
+        lengths = _Lengths(source)
         for key in keys:
             ref = by_key.get(key)
             if ref is None or key in regions:
                 raise MalformedError(f"storage key {key!r} is listed and not used by the object, or twice", where=f"@{at}").under("SL304")
-            source.check(at, 8, f"the length of storage {key!r}")
-            (numel,) = struct.unpack("<q", source.read(at, 8))
+            numel = lengths.at(at, key)
             if numel != ref.numel:
                 raise MalformedError(
                     f"storage {key!r} has {numel} elements in front of its bytes and {ref.numel} in the stream", where=f"@{at}"
@@ -132,6 +135,25 @@ class TorchLegacyFile:
             at += 8 + nbytes
         contents.end = at
         return regions
+
+
+class _Lengths:
+    """Reads the numbers in front of the storages; those of small ones, which lie near one another, many at once."""
+
+    def __init__(self, source: Source) -> None:
+        self._source = source
+        self._start, self._window = 0, memoryview(b"")
+
+    def at(self, offset: int, key: str) -> int:
+        """The number at a byte of the file."""
+        index = offset - self._start
+        if index + 8 > len(self._window):
+            near = index < len(self._window) + _NEAR
+            self._source.check(offset, 8, f"the length of storage {key!r}")
+            self._window = self._source.view(offset, min(_WINDOW if near else 8, self._source.size - offset))
+            self._start, index = offset, 0
+        (numel,) = _LENGTH.unpack_from(self._window, index)
+        return int(numel)
 
 
 def _located(regions: dict[str, Region], ref: StorageRef) -> Region:

@@ -4,11 +4,15 @@
 `denied_reason` knows the names that nobody may grant.
 """
 
-from safeload.denied import DENIED, denied_reason
+from typing import TYPE_CHECKING
+
 from safeload.policy.data import CHOICES, Policy, Rule, SignerRule, Suppression, glob_match
 from safeload.policy.decision import INERT_RULES, decide, signer_reasons, snippet, unpinned_finding
 from safeload.policy.file import load_policy, parse_policy, read_policy
 from safeload.policy.signing import IdentityRule, LockSigner, ProvenanceRule
+
+if TYPE_CHECKING:
+    from safeload.denied import DENIED, denied_reason
 
 __all__ = [
     "CHOICES",
@@ -31,3 +35,11 @@ __all__ = [
     "snippet",
     "unpinned_finding",
 ]
+
+
+def __getattr__(name: str) -> object:
+    if name in ("DENIED", "denied_reason"):  # a long table, and most scans have no grants to hold against it
+        from safeload import denied
+
+        return getattr(denied, name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

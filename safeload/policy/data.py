@@ -5,7 +5,6 @@ from __future__ import annotations
 import posixpath
 from typing import TYPE_CHECKING, Final, Literal
 
-from safeload.denied import denied_reason
 from safeload.errors import PolicyError
 from safeload.findings import Report, escape
 from safeload.lean_dataclass import dataclass, replace
@@ -244,6 +243,10 @@ def _check(held: Policy | Rule, what: str, *, optional: bool) -> None:
         value = getattr(held, key.replace("-", "_"))
         if value not in words and not (value is None and (optional or key in ("unpinned", "signature"))):
             raise PolicyError(f"{what}: {key} is '{escape(str(value), 40)}', not one of {', '.join(words)}")
+    if not held.allow_globals:
+        return
+    from safeload.denied import denied_reason
+
     for name in held.allow_globals:
         if reason := denied_reason(name):
             raise PolicyError(f"{what}: allow-globals: '{escape(name, 100)}' can never be granted: {reason}")

@@ -9,7 +9,6 @@ import posixpath
 from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Final
 
-from safeload.denied import denied_reason
 from safeload.findings import Decision, Finding, Level, Outcome, Report, escape
 from safeload.policy.data import Policy, SignerRule
 
@@ -52,7 +51,7 @@ def decide(
     Returns:
         refused as soon as one finding refuses, even if reading broke off afterwards; error when there is no verdict.
     """
-    granted = frozenset(name for name in (*policy.allow_globals, *pin_grants) if denied_reason(name) is None)
+    granted = _granted((*policy.allow_globals, *pin_grants))
     hidden, remarks = _suppressed(report, policy, today)
     blockers: list[Finding] = []
     subjects: dict[str, None] = {}
@@ -77,6 +76,15 @@ def decide(
         reasons = [*_error(report), *_lines(unclear), *remarks]
         return Decision(outcome=Outcome.ERROR, reasons=_bounded(reasons), refused_globals=tuple(subjects))
     return Decision(outcome=Outcome.ALLOWED, reasons=_bounded(remarks), refused_globals=tuple(subjects))
+
+
+def _granted(names: Sequence[str]) -> frozenset[str]:
+    """Those of the names that anybody may grant."""
+    if not names:
+        return frozenset()
+    from safeload.denied import denied_reason
+
+    return frozenset(name for name in names if denied_reason(name) is None)
 
 
 def _error(report: Report) -> list[str]:
@@ -152,6 +160,8 @@ def signer_reasons(policy: Policy, verified: frozenset[str], required: SignerRul
 
 def snippet(names: Iterable[str]) -> str:
     """Write the policy that would grant refused globals, ready to paste; what may never be granted becomes a comment."""
+    from safeload.denied import denied_reason
+
     grants, comments = [], []
     for name in dict.fromkeys(names):
         if reason := denied_reason(name):

@@ -10,7 +10,6 @@ import os
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Final, cast
 
-from safeload.denied import denied_reason
 from safeload.errors import PolicyError
 from safeload.findings import escape
 from safeload.lock_place import upwards
@@ -113,6 +112,8 @@ def _words(table: Table) -> dict[str, Any]:
 
 
 def _grants(table: Table) -> tuple[str, ...]:
+    from safeload.denied import denied_reason
+
     names = table.maybe_texts("allow-globals") or ()
     for index, name in enumerate(names):
         if reason := denied_reason(name):

@@ -5,7 +5,7 @@ A `Backend` knows one protocol. It gives exactly the bytes that it is asked for,
 
 from __future__ import annotations
 
-import threading
+from _thread import allocate_lock
 from bisect import bisect_right
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
@@ -86,7 +86,7 @@ class Ranges:
         self.size = backend.size
         self.fetched, self.requests = len(backend.head), 1
         self.failure: RemoteError | None = None
-        self._lock = threading.Lock()
+        self._lock = allocate_lock()
         self._pieces: OrderedDict[int, bytes] = OrderedDict()  # by their first byte, the least used first
         self._starts: list[int] = []
         self._held = 0

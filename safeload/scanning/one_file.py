@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Sequence
+from typing import Final
 
 from safeload.api import scan_source
 from safeload.context import Context
@@ -21,6 +22,7 @@ from safeload.source import Source
 
 __all__ = ["Batch", "Done", "failed", "scan_batch", "scan_file", "scanned", "unseen"]
 
+_AT_ONCE: Final = 1 << 15
 
 @dataclass(frozen=True, slots=True)
 class Done:
@@ -84,6 +86,8 @@ def _scan(job: Job, context: Context, settings: Settings) -> Done:
             if settings.max_size is not None and source.size > settings.max_size:
                 why = f"not analysed: {source.size} bytes, and --max-size is {settings.max_size}"
                 return Done(replace(failed(job.path, why), size=source.size))
+            if source.size <= _AT_ONCE and source.path is not None:
+                source.view(0, source.size)  # one read of a small file costs less than a second call
             report = scan_source(source, context, pin=target.pin, digest=settings.digest)
             if job.walked and report.format == "unknown" and report.decision.outcome is Outcome.ERROR and source.failure is None:
                 from safeload.formats.not_a_model import plainly_no_model
