@@ -100,11 +100,19 @@ class Context:
             return Target(path, None, path)
         from safeload.lockfile import lookup
 
-        if isinstance(f, str) and self.lock.model(f) is not None and (not os.path.exists(path) or os.path.isdir(path)):
+        if isinstance(f, str) and self._names_model(f):
             pin = lookup(self.lock, self.lock_path, name=f)
             if pin is not None:
                 return Target(os.fspath(pin.path), pin, os.fspath(pin.path))
         return Target(path, lookup(self.lock, self.lock_path, path=path), path)
+
+    def _names_model(self, name: str) -> bool:
+        """Whether a text is a model's name: nothing else is called so here but that model's own directory."""
+        model = self.lock.model(name) if self.lock is not None and self.lock_path is not None else None
+        if model is None or not os.path.exists(name):
+            return model is not None
+        own = os.path.join(os.path.dirname(os.path.abspath(os.fspath(self.lock_path or ""))), model.directory)
+        return os.path.isdir(name) and os.path.realpath(name) == os.path.realpath(own)
 
     def by_digest(self, sha256: str) -> Pin | None:
         """The pin of these bytes, wherever they lie."""

@@ -149,6 +149,8 @@ def _identity(name: str, table: Table) -> IdentityRule:
     table.close()
     if not any(found.values()):
         raise table.fail("", f"one of {', '.join(IDENTITY_KEYS)} is needed: it would demand nothing")
+    if (found["subject"] is not None or found["eku"] is not None) and found["certificate_sha256"] is None:
+        raise table.fail("subject" if found["subject"] is not None else "eku", "goes with certificate-sha256: any authority can issue it")
     return IdentityRule(name=name, **found)
 
 

@@ -10,7 +10,7 @@ from safeload.lean_dataclass import dataclass
 __all__ = ["IDENTITY_KEYS", "IdentityRule", "LockSigner", "LockSignerKind", "ProvenanceRule"]
 
 IDENTITY_KEYS: Final = (
-    "kind", "issuer", "identity", "fingerprint", "public-key-sha256", "certificate-sha256", "subject", "trust-root-sha256",
+    "kind", "issuer", "identity", "fingerprint", "public-key-sha256", "certificate-sha256", "subject", "eku", "trust-root-sha256",
 )  # fmt: skip
 """What a policy can insist on about a signer of the lockfile."""
 
@@ -23,7 +23,9 @@ class IdentityRule:
 
     Attributes:
         name: The signer's name in the lockfile.
-        kind, issuer, fingerprint, public_key_sha256, certificate_sha256, subject, trust_root_sha256: Exactly.
+        kind, issuer, fingerprint, public_key_sha256, certificate_sha256, subject: Exactly.
+        eku: Exactly; without it an x509 signer must be one for code signing.
+        trust_root_sha256: Exactly; without it a keyless signer's root must be one that safeload carries.
         identity: A glob; "*" stays within one "/", so that a workflow's tag can be left open.
     """
 
@@ -35,6 +37,7 @@ class IdentityRule:
     public_key_sha256: str | None = None
     certificate_sha256: str | None = None
     subject: str | None = None
+    eku: str | None = None
     trust_root_sha256: str | None = None
 
 

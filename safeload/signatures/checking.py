@@ -9,13 +9,14 @@ from typing import TYPE_CHECKING, Final
 
 from safeload.errors import MissingExtraError, SafeloadError, SignatureError, warn
 from safeload.findings import escape
-from safeload.lockfile import LockedFile, Lockfile, Model, SignatureRef, Signer
+from safeload.lockfile import LockedFile, Lockfile, Model, SignatureRef, Signer, TrustRoot
 from safeload.policy import IdentityRule, Policy, glob_match, signer_reasons
 from safeload.signatures.material import Materials, anchor_of, artifact_of
 from safeload.signatures.result_cache import key_of, lookup, remember
 from safeload.source import Source
+from safeload.trust.builtin_roots import PUBLIC_GOOD, builtin_roots
 from safeload.trust.cache import unchanged
-from safeload.trust.scheme import Terms, Verified, mismatch
+from safeload.trust.scheme import CODE_SIGNING, Terms, Verified, mismatch
 from safeload.trust.schemes import verify
 
 if TYPE_CHECKING:
@@ -175,18 +176,35 @@ def _check_identity(rules: Sequence[IdentityRule], signer: Signer, lock: Lockfil
     for rule in rules:
         if rule.name != signer.name:
             continue
-        for key in ("kind", "issuer", "fingerprint", "public_key_sha256", "certificate_sha256", "subject"):
+        for key in ("kind", "issuer", "fingerprint", "public_key_sha256", "certificate_sha256", "subject", "eku"):
             wanted, found = getattr(rule, key), getattr(signer, key) or ""
+            if key == "eku" and signer.kind == "x509":
+                # Without it code signing is meant: an editor of the lock must not make a web server's certificate a signer.
+                wanted, found = wanted or CODE_SIGNING, found or CODE_SIGNING
             same = wanted is None or (wanted.lower() == found.lower() if key == "fingerprint" else wanted == found)
             if not same:
                 text = f"policy describes the signer '{escape(signer.name)}' otherwise, its {key.replace('_', '-')}"
                 raise mismatch("policy", text, wanted, found)
-        if rule.trust_root_sha256 is not None and (root is None or root.sha256 != rule.trust_root_sha256):
-            found = root.sha256 if root is not None else ""
-            raise mismatch("policy", f"policy gives the signer '{escape(signer.name)}' another trust root", rule.trust_root_sha256, found)
+        _check_root(rule, signer, root)
         if rule.identity is not None and not glob_match(rule.identity, signer.identity or ""):
             text = f"policy describes the signer '{escape(signer.name)}' otherwise, its identity"
             raise mismatch("policy", text, rule.identity, signer.identity or "")
+
+
+def _check_root(rule: IdentityRule, signer: Signer, root: TrustRoot | None) -> None:
+    """An identity means something under a root only: without policy's word it must be one that safeload carries."""
+    if signer.kind != "sigstore":
+        return
+    text, found = f"policy gives the signer '{escape(signer.name)}' another trust root", root.sha256 if root is not None else ""
+    if rule.trust_root_sha256 is not None:
+        if found != rule.trust_root_sha256:
+            raise mismatch("policy", text, f"sha256:{rule.trust_root_sha256}", f"sha256:{found}")
+    elif (rule.identity is not None or rule.issuer is not None) and found not in builtin_roots(PUBLIC_GOOD):
+        raise SignatureError(
+            f"{text}: expected builtin:{PUBLIC_GOOD}, found sha256:{found}", check="policy",
+            hint=f"if the root is right, set trust-root-sha256 of the signer '{escape(signer.name)}' in the policy",
+            expected=f"builtin:{PUBLIC_GOOD}", found=f"sha256:{found}",
+        )  # fmt: skip
 
 
 def _provenance_reasons(policy: Policy, checks: Iterable[SignatureCheck]) -> tuple[str, ...]:

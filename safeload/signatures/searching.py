@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import posixpath
 import re
 from dataclasses import dataclass, replace
@@ -38,6 +39,8 @@ _IN_FOLDER: Final = (
     "model.sig", "model.sigstore.json", ".kaggle/signing.json", "skill.oms.sig", "SHA256SUMS.asc", "SHA256SUMS.sig", "SHA256SUMS.gpg",
     "SHA256SUMS.txt.asc", "sha256sums.txt.asc", "git-commit.json",
 )  # fmt: skip
+_ENDINGS: Final = (".sig", ".sigstore", ".sigstore.json", ".oms")
+_MOST_BUNDLES: Final = 100
 _SLUG: Final = re.compile(r"[^a-z0-9]+")
 
 
@@ -77,13 +80,26 @@ def found_beside(model: Model, materials: Materials) -> list[Candidate]:
             places.setdefault(file.path + ending, file.path)
     for ref in model.signatures:
         places.setdefault(ref.bundle, None)
+    named = set(places)
+    for place in _bundles_in(materials.base, model.directory):
+        places.setdefault(place, None)
     found = []
     for place, about in places.items():
         if path_problem(place) is None and (materials.base / place).is_file():
             candidate = _candidate(place, about, materials)
-            if candidate is not None:
+            # Under a name of no meaning, what says itself that it is about a whole model.
+            if candidate is not None and (place in named or candidate.kind == "oms"):
                 found.append(candidate)
     return found
+
+
+def _bundles_in(base: Path, folder: str) -> list[str]:
+    """Return the files at a model's top that may be model signatures by their ending; publishers name them as they like."""
+    try:
+        entries = sorted(entry.name for entry in os.scandir(base / folder) if entry.name.endswith(_ENDINGS))
+    except OSError:
+        return []
+    return [f"{folder}/{name}" if folder else name for name in entries[:_MOST_BUNDLES]]
 
 
 def _candidate(place: str, about: str | None, materials: Materials) -> Candidate | None:

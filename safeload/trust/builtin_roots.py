@@ -7,6 +7,7 @@ signatures that verified yesterday into failures, and never changes what a lockf
 from __future__ import annotations
 
 import hashlib
+from functools import lru_cache
 from pathlib import Path
 from typing import Final
 
@@ -19,6 +20,7 @@ PUBLIC_GOOD: Final = "sigstore-public-good"
 _FOLDER: Final = Path(__file__).parent / "roots"
 
 
+@lru_cache(maxsize=4)
 def builtin_roots(name: str) -> dict[str, bytes]:
     """Return SHA-256 → bytes of every version that is carried, the current one first."""
     paths = sorted(_FOLDER.glob(f"{name}*.json")) if name.replace("-", "").isalnum() else []

@@ -13,14 +13,13 @@ from safeload.errors import SignatureError
 from safeload.findings import escape
 from safeload.trust.bundle import Bundle
 from safeload.trust.by_key import check_envelope
-from safeload.trust.scheme import Anchor, Verified, guarded, mismatch
+from safeload.trust.scheme import CODE_SIGNING, Anchor, Verified, guarded, mismatch
 
 if TYPE_CHECKING:
     from cryptography import x509
 
-__all__ = ["CODE_SIGNING", "check_authority", "check_digest", "open_envelope", "trusted_leaf"]
+__all__ = ["check_authority", "check_digest", "open_envelope", "trusted_leaf"]
 
-CODE_SIGNING: Final = "1.3.6.1.5.5.7.3.3"
 _HASHES: Final = frozenset({"sha256", "sha384", "sha512"})
 # RFC 5280, 4.2: a critical extension that is not understood here must refuse the certificate.
 _UNDERSTOOD: Final = frozenset({"2.5.29.15", "2.5.29.19", "2.5.29.37"})

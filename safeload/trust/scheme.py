@@ -15,9 +15,12 @@ from typing import Any, Final, Literal, Protocol
 from safeload.errors import MissingExtraError, SafeloadError, SignatureError
 from safeload.findings import escape
 
-__all__ = ["Anchor", "AnchorKind", "Artifact", "Hasher", "Scheme", "Terms", "Verified", "below", "guarded", "mismatch"]
+__all__ = ["CODE_SIGNING", "Anchor", "AnchorKind", "Artifact", "Hasher", "Scheme", "Terms", "Verified", "below", "guarded", "mismatch"]
 
 AnchorKind = Literal["sigstore", "openpgp", "key", "x509"]
+CODE_SIGNING: Final = "1.3.6.1.5.5.7.3.3"
+"""The extended key usage that a certificate of a company's must have, where nothing else is pinned."""
+
 _LONGEST: Final = 300
 
 

@@ -12,13 +12,13 @@ from typing import Any
 import pytest
 
 import safeload
-from safeload.errors import SignatureError
+from safeload.errors import PolicyError, SignatureError
 from safeload.lockfile import read, update
-from safeload.policy import SignerRule
+from safeload.policy import SignerRule, parse_policy
 from safeload.signatures.result_cache import forget
 from safeload.signing import sign
 from tests.fake_sigstore import IDENTITY, ISSUER, FakeSigstore
-from tests.forge_signed import SignedModel, make_model
+from tests.forge_signed import SignedModel, make_model, sha256
 
 pytestmark = pytest.mark.torch
 
@@ -101,11 +101,32 @@ def test_policy_says_who_a_name_is(top: Path) -> None:
     model.change_signer(identity=EVIL)
     model.write()
     safeload.load("m/model.pt")
-    insists = {"signer": {"release": {"identity": "https://github.com/acme/models/.github/workflows/release.yml@refs/tags/*"}}}
+    any_tag = "https://github.com/acme/models/.github/workflows/release.yml@refs/tags/*"
+    release = {"identity": any_tag, "trust-root-sha256": sha256(top / "root.json")}
+    insists: dict[str, Any] = {"signer": {"release": release}}
     with pytest.raises(SignatureError, match="policy describes the signer 'release' otherwise, its identity"):
         safeload.load("m/model.pt", policy=insists)
     blob(top).write()
     safeload.load("m/model.pt", policy=insists)
+
+
+def test_an_identity_in_policy_goes_with_a_root(top: Path) -> None:
+    """An editor of the lock runs a Sigstore of their own, in which anybody is anybody."""
+    blob(top).write()
+    identity: dict[str, Any] = {"identity": IDENTITY, "issuer": ISSUER}
+    with pytest.raises(SignatureError, match="gives the signer 'release' another trust root: expected builtin:sigstore-public") as caught:
+        safeload.load("m/model.pt", policy={"signer": {"release": identity}})
+    assert caught.value.hint == "if the root is right, set trust-root-sha256 of the signer 'release' in the policy"
+    with pytest.raises(SignatureError, match=r"another trust root: expected sha256:0000.*, found sha256:"):
+        safeload.load("m/model.pt", policy={"signer": {"release": {**identity, "trust-root-sha256": "0" * 64}}})
+    safeload.load("m/model.pt", policy={"signer": {"release": {**identity, "trust-root-sha256": sha256(top / "root.json")}}})
+
+
+def test_a_subject_in_policy_goes_with_an_authority() -> None:
+    """Whoever has an authority can issue any subject."""
+    with pytest.raises(PolicyError, match="goes with certificate-sha256"):
+        parse_policy({"signer": {"release": {"subject": "CN=signer"}}})
+    parse_policy({"signer": {"release": {"subject": "CN=signer", "certificate-sha256": "0" * 64, "eku": "1.3.6.1.5.5.7.3.1"}}})
 
 
 def test_warn_warns_and_off_is_silent(top: Path) -> None:
@@ -181,8 +202,8 @@ def test_verify_shows_signatures(top: Path) -> None:
     assert "source ref: refs/tags/v1" in result.signatures[0].reasons
 
 
-def test_a_model_is_named_as_its_directory(top: Path) -> None:
-    """`safeload lock m` calls the model "m", and that is how it is loaded."""
+def test_a_model_is_named_as_its_directory(top: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`safeload lock m` calls the model "m", and that is how it is loaded; another directory of that name is not it."""
     model = blob(top)
     model.write()
     lock = read("safeload.lock")
@@ -190,6 +211,10 @@ def test_a_model_is_named_as_its_directory(top: Path) -> None:
     assert sorted(safeload.load("m")) == ["bias", "weight"]
     with pytest.raises(IsADirectoryError):
         safeload.load("m", lock=False)
+    (top / "below/m").mkdir(parents=True)
+    monkeypatch.chdir(top / "below")
+    with pytest.raises(IsADirectoryError):
+        safeload.load("m")
 
 
 @pytest.mark.parametrize("make", [blob, oms])

@@ -20,7 +20,7 @@ import pytest
 
 import safeload
 from safeload.errors import PinError, SafeloadError, SignatureError
-from safeload.lockfile import LockedFile, Lockfile, Model, update
+from safeload.lockfile import LockedFile, Lockfile, Model, read, update
 from safeload.signatures.result_cache import forget
 from tests.fake_sigstore import FakeSigstore
 from tests.forge_lanes import EVIL, LANES, Lane
@@ -464,6 +464,19 @@ def test_rekor_v2_needs_a_timestamp_authority(tmp_path: Path, monkeypatch: pytes
     result = safeload.lock("a.pt")
     assert {entry.action for entry in result.signers} == {"not verified"}
     compare_message("tampering/rekor2_without_tsa", SignatureError("\n".join(result.signers[0].reasons)))
+
+
+def test_another_purpose_is_not_made_right_by_the_lock(enter: Callable[[str], Lane]) -> None:
+    """An editor of the lock says that a web server's certificate is meant; policy, where it describes the signer, means signing."""
+    lane = enter("x509")
+    spare("eku.json")(lane)
+    change_signer(eku="1.3.6.1.5.5.7.3.1")
+    load(lane)
+    digest = read(LOCK).signers[0].certificate_sha256
+    policy = {"signer": {"release": {"subject": "CN=signer,O=fake.example", "certificate-sha256": digest}}}
+    with pytest.raises(SignatureError) as caught:
+        safeload.load("m/a.pt", policy=policy)
+    compare_message("tampering/x509/eku_in_lock", caught.value)
 
 
 def test_a_signer_of_another_kind_is_refused(enter: Callable[[str], Lane]) -> None:
