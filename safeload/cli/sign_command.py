@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 
 import click
 
 from safeload.cli.options import PATH, format_option, quiet_option
 from safeload.cli.output import as_json, emit, place, summary
 from safeload.findings import escape
+from safeload.lockfile import LOCK_NAME
 from safeload.signing import sign
 
 __all__ = ["command"]
@@ -52,5 +54,7 @@ def command(
         emit(as_json(document))
     else:
         emit([[(place(made.output), "bold"), (f"  {made.kind}  signed by {escape(made.signer, 500)}", "")]])
-    summary([("signed", "green"), (f": {place(made.path)}; 'safeload lock' records the signature", "")], quiet=quiet)
+    is_lock = Path(path).name == LOCK_NAME
+    then = "a policy's lock-signer asks for the signature" if is_lock else "'safeload lock' records the signature"
+    summary([("signed", "green"), (f": {place(made.path)}; {then}", "")], quiet=quiet)
     return 0

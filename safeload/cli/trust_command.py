@@ -11,14 +11,14 @@ from safeload.cli.lock_command import STATUS
 from safeload.cli.options import PATH, format_option, lock_option, quiet_option
 from safeload.cli.output import Line, as_json, check_output, emit, place, summary
 from safeload.findings import escape
-from safeload.trusting import TrustResult, add_signer, collect_commit, show, update_root
+from safeload.trusting import TrustResult, add_signer, collect_commit, remove_signer, show, update_root
 
 __all__ = ["command"]
 
 
 @click.group(name="trust")
 def command() -> None:
-    """Show, add and renew whom the lockfile trusts."""
+    """Show, add, renew and remove whom the lockfile trusts."""
 
 
 @command.command(name="show")
@@ -91,6 +91,18 @@ def add_command(
         trust_root=trust_root, replace_existing=force,
     )  # fmt: skip
     summary([("added", "green"), (f": signer {escape(signer.name)} ({signer.kind})", "")], quiet=quiet)
+    return 0
+
+
+@command.command(name="remove")
+@click.argument("name")
+@lock_option
+@quiet_option
+def remove_command(name: str, lock: str | None, quiet: bool) -> int:
+    """Take a signer out of the lockfile, with its signatures. What a model needs is not dropped in passing."""
+    models = remove_signer(name, lock=lock)
+    emit([[(f"signature of {escape(name)}", "bold"), (f'  removed  "{escape(model)}"', "")] for model in models])
+    summary([("removed", "green"), (f": signer {escape(name)}", "")], quiet=quiet)
     return 0
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Final
 
 from safeload.errors import MissingExtraError, SignatureError
+from safeload.findings import escape
 from safeload.lockfile import LockedFile, Lockfile, Model, SignatureRef, Signer, TrustRoot, path_problem
 from safeload.lockfile.data import SignatureKind
 from safeload.signatures.checking import ABOUT_ONE
@@ -23,7 +24,7 @@ from safeload.trust.git_commit import MEDIA_TYPE
 from safeload.trust.model_list import OLD_TYPES, PREDICATE_TYPE
 from safeload.trust.openpgp_sums import CLEAR_SIGNED
 from safeload.trust.pypi import bundles_of
-from safeload.trust.scheme import Anchor, Terms, Verified, mismatch
+from safeload.trust.scheme import Anchor, Terms, Verified, guarded, mismatch
 from safeload.trust.schemes import verify
 from safeload.trust.sigstore_blob import PREDICATE_TYPE as PLAIN
 from safeload.trust.statement import PAYLOAD_TYPE
@@ -39,6 +40,7 @@ _IN_FOLDER: Final = (
     "model.sig", "model.sigstore.json", ".kaggle/signing.json", "skill.oms.sig", "SHA256SUMS.asc", "SHA256SUMS.sig", "SHA256SUMS.gpg",
     "SHA256SUMS.txt.asc", "sha256sums.txt.asc", "git-commit.json",
 )  # fmt: skip
+_OTHERS: Final = ("identity", "issuer", "key", "chain")
 _ENDINGS: Final = (".sig", ".sigstore", ".sigstore.json", ".oms")
 _MOST_BUNDLES: Final = 100
 _SLUG: Final = re.compile(r"[^a-z0-9]+")
@@ -164,12 +166,14 @@ def signer_kinds(candidate: Candidate) -> tuple[str, ...]:
 
 
 def default_root(lock: Lockfile) -> tuple[TrustRoot, ...]:
-    """The sigstore roots that a signer who is not known yet may be under: those of the lock, else the public one."""
-    held = tuple(root for root in lock.trust_roots if root.kind == "sigstore")
-    if held:
-        return held
-    current = next(iter(builtin_roots(PUBLIC_GOOD)), None)
-    return () if current is None else (TrustRoot(name=DEFAULT_ROOT, kind="sigstore", path=f"builtin:{PUBLIC_GOOD}", sha256=current),)
+    """The sigstore roots that a signer who is not known yet may be under: those of the lock, and the public one."""
+    held = {root.sha256: root for root in reversed(lock.trust_roots) if root.kind == "sigstore"}
+    carried = builtin_roots(PUBLIC_GOOD)
+    if carried and not held.keys() & carried.keys():
+        name = DEFAULT_ROOT if all(root.name != DEFAULT_ROOT for root in lock.trust_roots) else PUBLIC_GOOD
+        current = TrustRoot(name=name, kind="sigstore", path=f"builtin:{PUBLIC_GOOD}", sha256=next(iter(carried)))
+        return (*reversed(held.values()), current)
+    return tuple(reversed(held.values()))
 
 
 def named_signers(
@@ -182,13 +186,13 @@ def named_signers(
         lock is new: trust on first use.
     """
     kinds = signer_kinds(candidate)
-    problems: list[str] = []
+    problems: dict[str, str] = {}
     for signer in lock.signers:
         if signer.kind in kinds:
             try:
                 verified = _verify_all(lock, signer, model, candidate, materials, terms)
             except (SignatureError, MissingExtraError) as error:
-                problems.append(f"{signer.name}: {error.message}")
+                problems[f"{signer.name}: {error.message}"] = _check_of(error)
             else:
                 return [(signer, None, verified)], []
     if "sigstore" in kinds:
@@ -198,13 +202,40 @@ def named_signers(
             try:
                 verified = _verify_all(held, stranger, model, candidate, materials, terms, anyone=True)
             except (SignatureError, MissingExtraError) as error:
-                problems.append(error.message)
+                problems[error.message] = _check_of(error)
                 continue
             named = replace(stranger, name=_free_name(lock, verified), issuer=verified.issuer, identity=verified.identity)
             return [(named, root, verified)], []
-    if not problems:
-        problems.append(f"no signer of kind {' or '.join(kinds) or 'any'} is in the lockfile: add one with 'safeload trust add'")
-    return [], problems
+    # That it is not another signer's is of interest only when it is nobody's that is known.
+    shown = [text for text, check in problems.items() if check not in _OTHERS]
+    if not shown:
+        nobody = f"no signer of kind {' or '.join(kinds) or 'any'} is in the lockfile: add one with 'safeload trust add'"
+        shown = [*(problems or [nobody]), *filter(None, [_claim(candidate)])]
+    return [], shown
+
+
+def _check_of(error: SignatureError | MissingExtraError) -> str:
+    return error.check if isinstance(error, SignatureError) else ""
+
+
+def _claim(candidate: Candidate) -> str:
+    """What an unverified signature says of its signer, for a person who looks for the signer's key; nothing is believed of it."""
+    try:
+        with guarded("format", "the claim cannot be read"):
+            bundle = parse_bundle(bundles_of(candidate.data)[0])
+            if bundle.key_hint:
+                return f"it claims to be of the key sha256:{escape(bundle.key_hint, 64)}"
+            if bundle.certificates:
+                from cryptography import x509
+
+                if bundle.logged and not bundle.chain:  # keyless: whoever it is was verified, or it says why not
+                    return ""
+                leaf, last = (x509.load_der_x509_certificate(bundle.certificates[at]) for at in (0, -1))
+                who, under = (escape(name.rfc4514_string(), 200) for name in (leaf.subject, last.issuer))
+                return f"it claims to be of {who} under {under}"
+    except SignatureError:  # only ever an aid: what is odd about it is for verification to say
+        pass
+    return ""
 
 
 def _verify_all(

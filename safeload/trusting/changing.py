@@ -1,4 +1,4 @@
-"""Add a signer to the lockfile, and renew a sigstore trust root through TUF."""
+"""Add a signer to the lockfile or take one out, and renew a sigstore trust root through TUF."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ from pathlib import Path
 
 from safeload.errors import SignatureError, UsageError
 from safeload.findings import escape
-from safeload.lockfile import Lockfile, Signer, TrustRoot, find, lock_relative, update
+from safeload.lockfile import Lockfile, Model, Signer, TrustRoot, find, lock_relative, update
+from safeload.policy import SignerRule
 from safeload.signatures.material import read_small
 from safeload.signatures.searching import DEFAULT_ROOT, default_root
 from safeload.trust.by_key import load_key
@@ -19,7 +20,7 @@ from safeload.trust.openpgp import certificate_of
 from safeload.trust.scheme import Anchor
 from safeload.trusting.fetching import fetch_root
 
-__all__ = ["add_signer", "update_root"]
+__all__ = ["add_signer", "remove_signer", "update_root"]
 
 
 def _where(lock: str | os.PathLike[str] | None) -> Path:
@@ -96,6 +97,51 @@ def add_signer(
 
     update(where, change)
     return signer
+
+
+def remove_signer(name: str, *, lock: str | os.PathLike[str] | None = None) -> tuple[str, ...]:
+    """Take a signer out of the lockfile, with every signature that it made. Its key files stay where they are.
+
+    Args:
+        name: The signer.
+        lock: The lockfile; None: the one in force.
+
+    Returns:
+        The models whose signatures went with it.
+
+    Raises:
+        UsageError: there is no such signer, or a model needs its signature: that demand is not dropped in passing.
+    """
+    where = _where(lock)
+    signed: tuple[str, ...] = ()
+
+    def change(now: Lockfile) -> Lockfile:
+        nonlocal signed
+        if all(held.name != name for held in now.signers):
+            raise UsageError(f"there is no signer '{escape(name)}' in the lockfile", where=escape(os.fspath(where), 1000))
+        needed = [model.name for model in now.models if model.require is not None and not _can_do_without(model.require, name)]
+        if needed:
+            raise UsageError(
+                f"'{escape(name)}' must have signed {', '.join(map(escape, needed[:10]))}{' and more' if len(needed) > 10 else ''}",
+                hint="have somebody else sign, then: safeload lock MODEL --require OTHER --accept-signer-change",
+            )
+        signed = tuple(model.name for model in now.models if any(ref.signer == name for ref in model.signatures))
+        signers = tuple(held for held in now.signers if held.name != name)
+        return replace(now, signers=signers, models=tuple(_without(model, name) for model in now.models))
+
+    update(where, change)
+    return signed
+
+
+def _can_do_without(rule: SignerRule, name: str) -> bool:
+    return name not in rule.all and rule.any != (name,)
+
+
+def _without(model: Model, name: str) -> Model:
+    require = model.require
+    if require is not None and name in require.any:
+        require = replace(require, any=tuple(other for other in require.any if other != name))
+    return replace(model, require=require, signatures=tuple(ref for ref in model.signatures if ref.signer != name))
 
 
 def _material(path: str | os.PathLike[str], where: Path, what: str) -> tuple[str, bytes]:

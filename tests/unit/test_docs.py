@@ -3,7 +3,8 @@
 The blocks of one file run in order, in one temporary directory, the Python ones in one namespace. What lies in it:
 
 * `model.pt`: a state dict that `torch.save` wrote, `{"weight": 2×3 float32, "bias": 2 float32}`;
-* `hostile.pt`: a torch archive whose stream calls `os.system`.
+* `hostile.pt`: a torch archive whose stream calls `os.system`;
+* for docs/signing.md, what `tests/forge_published.py` makes: signed models of several publishers, and a Sigstore to sign with.
 
 How a block is run is decided by its language:
 
@@ -27,6 +28,7 @@ import subprocess
 import sys
 import zipfile
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -190,16 +192,29 @@ def reading_room(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Pa
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 def test_code_blocks_do_what_the_page_says(page: Path, reading_room: Path) -> None:
     """A page that shows what does not happen is worse than none."""
-    shell = Shell(reading_room)
-    namespace: dict[str, Any] = {"__name__": "__page__"}
-    for block in blocks_of(page):
-        if block.language == "python":
-            run_python(block, namespace)
-        elif block.language == "console":
-            run_console(block, shell)
-        else:
-            status, output = shell.run(block.body, check=True)
-            assert status == 0, f"{block.where}: exit status {status}\n{output}"
+    with prepared(page, reading_room):
+        shell = Shell(reading_room)
+        namespace: dict[str, Any] = {"__name__": "__page__"}
+        for block in blocks_of(page):
+            if block.language == "python":
+                run_python(block, namespace)
+            elif block.language == "console":
+                run_console(block, shell)
+            else:
+                status, output = shell.run(block.body, check=True)
+                assert status == 0, f"{block.where}: exit status {status}\n{output}"
+
+
+@contextmanager
+def prepared(page: Path, directory: Path) -> Iterator[None]:
+    """Make what only one page speaks of, and serve it while that page is run."""
+    if page.name != "signing.md":
+        yield
+        return
+    from tests.forge_published import published
+
+    with published(directory):
+        yield
 
 
 def a_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str) -> list[Block]:

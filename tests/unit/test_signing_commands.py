@@ -16,6 +16,7 @@ from safeload.cli import run
 from safeload.errors import MissingExtraError, SignatureError
 from safeload.lockfile import read
 from safeload.signatures.result_cache import forget
+from safeload.signing import sign
 from tests.fake_sigstore import IDENTITY, ISSUER, FakeSigstore
 from tests.forge_signed import make_model, sha256, write_keys
 
@@ -153,6 +154,47 @@ def test_trust_show_names_what_is_wrong(top: Path, capsys: pytest.CaptureFixture
     capsys.readouterr()
     assert run(["trust", "show"]) == 1
     assert "the public key of 'release' is not the pinned one: k.pub: expected sha256:…, found sha256:…" in shown(capsys)
+
+
+def test_a_signer_is_removed_unless_somebody_needs_it(top: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Removing a key must not lift a demand in passing."""
+    write_keys(top, "new", ec.SECP256R1())
+    lock_signed(top)
+    assert run(["trust", "remove", "release"]) == 2
+    assert "'release' must have signed m" in capsys.readouterr().err
+    assert run(["trust", "remove", "nobody"]) == 2
+    assert "there is no signer 'nobody'" in capsys.readouterr().err
+    assert run(["trust", "add", "next", "--public-key", "new.pub"]) == 0
+    assert run(["sign", "m/model.pt", "--key", "new.pem", "--force"]) == 0
+    assert run(["lock", "m", "--require", "next", "--accept-signer-change"]) == 0
+    capsys.readouterr()
+    assert run(["trust", "remove", "release"]) == 0
+    assert run(["verify"]) == 0
+    lock = read("safeload.lock")
+    assert [signer.name for signer in lock.signers] == ["next"]
+    assert {ref.signer for model in lock.models for ref in model.signatures} == {"next"}
+
+
+def test_one_of_several_signers_is_removed_with_what_it_signed(top: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    lock_signed(top)
+    write_keys(top, "new", ec.SECP256R1())
+    assert run(["trust", "add", "next", "--public-key", "new.pub"]) == 0
+    lock = (top / "safeload.lock").read_text().replace('require = { all = ["release"] }', 'require = { any = ["next", "release"] }')
+    (top / "safeload.lock").write_text(lock)
+    capsys.readouterr()
+    assert run(["trust", "remove", "release"]) == 0
+    assert 'signature of release  removed  "m"' in capsys.readouterr().out
+    model = read("safeload.lock").models[0]
+    assert model.require is not None
+    assert (model.require.any, model.signatures) == (("next",), ())
+    assert run(["verify"]) == 1
+
+
+def test_what_an_unknown_signature_claims_is_shown_as_a_claim(top: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Who looks for the publisher's key or root learns which; nothing is believed."""
+    made = sign("m/model.pt", key="k.pem")
+    assert run(["lock", "m"]) == 0
+    assert f"it claims to be of the key {made.signer}" in capsys.readouterr().out
 
 
 # ---- the lockfile's own signature
