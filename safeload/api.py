@@ -184,7 +184,7 @@ def load_with(
         remote: Whether a text may be an address.
     """
     target = context.target(f, remote=remote)
-    with ExitStack() as stack, _no_collections():
+    with _no_collections(), ExitStack() as stack:
         twin = _twin(context, target, arguments, stack, read)
         if twin is not None:
             try:

@@ -10,7 +10,7 @@ import itertools
 import zlib
 from collections import deque
 from collections.abc import Iterator
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from safeload.findings import escape
 from safeload.lean_dataclass import dataclass, field
@@ -33,9 +33,8 @@ COMPLEX: Final = frozenset({"complex128", "complex64", "complex32", "bcomplex32"
 """Dtypes whose elements are two numbers."""
 
 
-@dataclass(frozen=True, slots=True)
-class Region:
-    """Where bytes lie in the source.
+class Region(NamedTuple):
+    """Where bytes lie in the source. A tuple, because some files have a hundred thousand.
 
     Attributes:
         offset: First byte in the source.
@@ -61,9 +60,9 @@ class Region:
         return zlib.crc32(data, crc)
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(slots=True, eq=False)
 class StorageSpec:
-    """One storage: the bytes that tensors are views of. Compared by identity.
+    """One storage: the bytes that tensors are views of. Compared by identity, and not changed once it is made.
 
     Attributes:
         key: The file's name for it, unique in the file.

@@ -297,6 +297,7 @@ class Source:
     def close(self) -> None:
         """Give back the descriptor that was opened here; a caller's own stream stays open."""
         self._fetch.close()
+        self.parsed.clear()
         self._segments.clear()
         self._starts.clear()
 

@@ -25,10 +25,19 @@ from safeload.formats.zip_container import read_member_into
 from safeload.program import DTYPE_BITS, Region, StorageSpec
 from safeload.source import Limits, Source
 
-__all__ = ["StorageBank", "allocate", "element_type", "memory_of", "read_storages", "wants_mapping"]
+__all__ = ["StorageBank", "allocate", "crc_differs", "element_type", "memory_of", "read_storages", "wants_mapping"]
 
 _torch: Any = torch  # for functions without types
 _MAPPABLE: Final = frozenset({"torch-zip", "safetensors"})
+
+
+def crc_differs(key: str, region: Region, found: int) -> MalformedError:
+    """The error for a storage whose bytes do not have the recorded CRC."""
+    return MalformedError(
+        f"the bytes of storage {escape(key)!r} have CRC {found:08x}, and {region.crc32:08x} is recorded",
+        where=f"!{escape(region.member)}" if region.member else "",
+        hint="the file is damaged, or was changed without its directory: fetch it again",
+    ).under("SL209")
 
 
 def element_type(name: str) -> torch.dtype:
@@ -342,9 +351,5 @@ class _Reader:
         crcs = self.source.fill([(region.offset, memory) for _, region, memory in self.waiting], leaf=leaf, crc=crc)
         for (spec, region, _), found in zip(self.waiting, crcs, strict=False):
             if not region.check(found):
-                raise MalformedError(
-                    f"the bytes of storage {escape(spec.key)!r} have CRC {found:08x}, and {region.crc32:08x} is recorded",
-                    where=f"!{escape(region.member)}" if region.member else "",
-                    hint="the file is damaged, or was changed without its directory: fetch it again",
-                ).under("SL209")
+                raise crc_differs(spec.key, region, found)
         self.waiting.clear()

@@ -15,6 +15,7 @@ from safeload.walk import Walk
 from safeload.walk.model import Model, Unknown, build
 
 if TYPE_CHECKING:
+    from safeload.build.many_tensors import Many
     from safeload.build.storages import StorageBank
 
 __all__ = ["Described", "build_torch"]
@@ -83,6 +84,7 @@ def build_torch(
         Exception: whatever a callable `map_location` raises, untouched.
     """
     torch_module()
+    from safeload.build.many_tensors import find_many
     from safeload.build.placement import CallerError
     from safeload.build.storages import read_storages, wants_mapping
 
@@ -92,13 +94,16 @@ def build_torch(
         held = source if described is None else described.source
         if held is not source:  # storages that must be put together are neither mapped nor leaves of the file
             mapped, leaf = False, None
+        many = find_many(contents, map_location) if described is None and not mapped else None
+        if many is not None:
+            many.read(source, check_crc=check_crc)
         bank = read_storages(
-            held, specs, map_location=map_location, mapped=mapped, limits=limits, check_crc=check_crc or held is not source, leaf=leaf
+            held, specs if many is None else many.rest, map_location=map_location, mapped=mapped, limits=limits, check_crc=check_crc or held is not source, leaf=leaf
         )
         if before_build is not None:
             before_build()
         with bank.placement.announced(functions=contents.format != "torch-legacy"):
-            return _build(contents, bank, unknown, grants() if callable(grants) else grants, described)
+            return _build(contents, bank, unknown, grants() if callable(grants) else grants, described, many)
     except CallerError as carried:
         raise carried.error from None
     except SafeloadError:
@@ -109,7 +114,9 @@ def build_torch(
         raise LimitError("values nested deeper than Python goes").under("SL127") from error
 
 
-def _build(contents: Contents, bank: StorageBank, unknown: Unknown, grants: Iterable[str], described: Described | None) -> Any:
+def _build(
+    contents: Contents, bank: StorageBank, unknown: Unknown, grants: Iterable[str], described: Described | None, many: Many | None
+) -> Any:
     from safeload.build.torch_model import TorchModel, dense
 
     if described is not None:
@@ -123,7 +130,8 @@ def _build(contents: Contents, bank: StorageBank, unknown: Unknown, grants: Iter
     if main is None or main.walk.end is None:
         raise MalformedError(contents.error or "there is nothing in the file that could be built")
     try:
-        return build(main.walk, TorchModel(main.walk, bank, unknown=unknown, persistent=main.persistent, granted=grants))
+        model = TorchModel(main.walk, bank, unknown=unknown, persistent=main.persistent, granted=grants)
+        return build(main.walk, model) if many is None else build(main.walk, model, made=many.made(), ends=many.ends, taken=many.ids)
     except SafeloadError as error:
         if main.member is not None and error.where.startswith("@"):
             error.at(f"!{escape(main.member)}")

@@ -46,7 +46,7 @@ class Opened:
     @property
     def storages(self) -> list[StorageSpec]:
         """Every storage that the reader found."""
-        return self.contents.storages
+        return list(self.contents.storages)
 
 
 def open_tree(source: Source, reading: Reading, policy: Policy | None, *, strict: bool) -> Opened:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Protocol
 
 from safeload.errors import MalformedError
@@ -30,6 +30,7 @@ class StreamPart:
         walk: What the symbolic pass saw.
         main: Whether this is the stream that a load builds.
         persistent: How its persistent ids are understood; None where they have no meaning.
+        storages: For each persistent id in the order of the stream: its storage, or None where another id names it, too.
     """
 
     member: str | None
@@ -38,6 +39,7 @@ class StreamPart:
     walk: Walk
     main: bool = False
     persistent: Persistent | None = None
+    storages: Sequence[StorageSpec | None] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +88,7 @@ class Contents:
     metadata: dict[str, str] = field(default_factory=dict)
     error: str | None = None
     end: int | None = None
-    storages: list[StorageSpec] = field(default_factory=list)
+    storages: Sequence[StorageSpec] = ()
     script: bool = False
     modules: dict[str, ScriptClass] = field(default_factory=dict)
     raises: type[MalformedError] = MalformedError

@@ -6,7 +6,7 @@ import re
 import unicodedata
 from collections import Counter
 from collections.abc import Sequence
-from typing import Final
+from typing import Final, NamedTuple
 
 from safeload.findings import Finding, Level, escape
 from safeload.lean_dataclass import dataclass, field
@@ -16,9 +16,8 @@ from safeload.rules import RULES
 __all__ = ["Archive", "Member", "Notes", "check_duplicates", "check_name", "name_key", "qualified"]
 
 
-@dataclass(frozen=True, slots=True)
-class Member:
-    """One member of a container.
+class Member(NamedTuple):
+    """One member of a container. A tuple, because some files have a hundred thousand.
 
     Attributes:
         name: As the container spells it, decoded; hostile until escaped.

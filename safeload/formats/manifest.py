@@ -21,7 +21,7 @@ from safeload.formats.base import Contents, StreamPart
 from safeload.lean_dataclass import replace
 from safeload.program import DTYPE_BITS
 from safeload.source import Limits, Reading, Source
-from safeload.walk import Skip, Walk, default_resolve, finding
+from safeload.walk import PlainTensors, Skip, Walk, default_resolve, finding
 from safeload.walk.names import know
 from safeload.walk.signatures import Modelled, script_global
 
@@ -111,7 +111,6 @@ class _Names:
         self.raw = memoryview(b"")
         self.start = self.end = self.opcodes = self.root = 0
         self.protocol = 2
-        self.pids: list[tuple[int, int]] = []
         self.checked = False
         self.fetches_only = False
         self.encoding = "utf-8"
@@ -129,6 +128,18 @@ class _Names:
     def constant(self, _slot: int) -> Any:
         """There are no slots."""
         return None
+
+    def storage_ids(self) -> list[tuple[int, int]]:
+        """There are no persistent ids."""
+        return []
+
+    def plain_ids(self) -> list[tuple[int, str, str, int, int] | None]:
+        """There are no persistent ids."""
+        return []
+
+    def plain_tensors(self) -> PlainTensors:
+        """There are no calls."""
+        return {}, {}
 
 
 def _as_walk(manifest: Manifest) -> Walk:

@@ -6,11 +6,14 @@ constant data in every file that torch wrote; an id that is computed has no mean
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import cache
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, Self, overload
 
 from safeload.errors import MalformedError
 from safeload.findings import Finding, escape
+from safeload.formats.container import Member
+from safeload.formats.plain import plain_reader
 from safeload.program import DTYPE_BITS, Region, StorageSpec
 from safeload.walk import Walk, finding
 from safeload.walk import kinds as k
@@ -20,7 +23,7 @@ from safeload.walk.written_ids import LONGEST_ID, written_id
 if TYPE_CHECKING:
     from safeload.walk.model import Model, Persistent
 
-__all__ = ["StorageRef", "StorageTable", "storage_refs"]
+__all__ = ["PlainStorages", "StorageRef", "StorageTable", "persistent", "storage_refs"]
 
 _MOST: Final = 1 << 60
 
@@ -89,23 +92,18 @@ def storage_refs(walk: Walk) -> list[StorageRef]:
     """
     walker = walk.walker
     refs = []
-    constant, names = walker.constant, walker.globals
-    tags: dict[int, Any] = {}
-    for slot, at in walker.pids:
-        if slot == 6:
+    names = walker.globals
+    plain = walker.plain_ids()
+    for number, (slot, at) in enumerate(walker.storage_ids()):
+        known = plain[number]
+        if known is not None and names[known[0]][4] in STORAGE_DTYPES:
+            refs.append(StorageRef(names[known[0]][4], known[1], known[2], known[3], None, at))
+        elif slot == 6:
             refs.append(_written(walk, at))
-            continue
-        slots, _ = walker.children(slot)
-        if len(slots) == 5 and slots[1] & 63 == k.STORAGE_TYPE and slots[2] & 63 == slots[3] & 63 == k.STR and slots[4] & 63 == k.INT:
-            known, numel = names[slots[1] >> 6][4], constant(slots[4])
-            tag = tags.get(slots[3])  # from the memo, so mostly one and the same
-            if tag is None:
-                tag = tags[slots[3]] = constant(slots[3])
-            if known in STORAGE_DTYPES and 0 <= numel < _MOST:
-                refs.append(StorageRef(known, constant(slots[2]), tag, numel, None, at))
-                continue
-        name = walker.globals[slots[1] >> 6][4] if len(slots) > 1 and slots[1] & 63 == k.STORAGE_TYPE else None
-        refs.append(reference(name, tuple(_constant(walk, item) for item in slots[2:]), at))
+        else:
+            slots, _ = walker.children(slot)
+            name = names[slots[1] >> 6][4] if len(slots) > 1 and slots[1] & 63 == k.STORAGE_TYPE else None
+            refs.append(reference(name, tuple(_constant(walk, item) for item in slots[2:]), at))
     return refs
 
 
@@ -126,6 +124,13 @@ def _constant(walk: Walk, slot: int) -> Any:
     return object()
 
 
+@cache
+def _element(type_name: str) -> tuple[str, int, bool]:
+    """The element type of a storage class, its bits, and whether the class says it."""
+    dtype = STORAGE_DTYPES[type_name]
+    return dtype, DTYPE_BITS[dtype], not type_name.endswith("UntypedStorage")
+
+
 class StorageTable:
     """All storages of one file, one spec per key and element type, in the order in which the stream names them.
 
@@ -133,9 +138,16 @@ class StorageTable:
         refs: From `storage_refs`.
         locate: Gives the region of a storage; raises MalformedError when it is missing or of another size.
         swap: The file's byte order is not this machine's.
+
+    Attributes:
+        specs: By key, or name of the view, and class.
+        numbered: The storage that each id names, in their order.
+        shared: Keys that several ids name.
     """
 
     def __init__(self, refs: list[StorageRef], locate: Callable[[StorageRef], Region], *, swap: bool = False) -> None:
+        self.numbered: list[StorageSpec] = []
+        self.shared: set[str] = set()
         self.specs: dict[tuple[str, str], StorageSpec] = {}
         self._swap = swap
         self._regions: dict[str, Region] = {}
@@ -143,54 +155,125 @@ class StorageTable:
             self._add(ref, locate)
 
     def _add(self, ref: StorageRef, locate: Callable[[StorageRef], Region]) -> None:
-        region = self._regions.get(ref.key)
+        type_name, key, location, numel, view, at = ref
+        region = self._regions.get(key)
         if region is None:
-            region = self._regions[ref.key] = locate(ref)
-        if region.nbytes != ref.nbytes:
+            region = self._regions[key] = locate(ref)
+        else:
+            self.shared.add(key)
+        dtype, bits, typed = _element(type_name)
+        nbytes = numel * bits // 8
+        if region.nbytes != nbytes:
             raise MalformedError(
-                f"storage {escape(ref.key)!r} is named with {ref.numel} elements of {ref.dtype}, {ref.nbytes} bytes,"
-                f" and its record has {region.nbytes}",
-                where=f"@{ref.at}",
+                f"storage {escape(key)!r} is named with {numel} elements of {dtype}, {nbytes} bytes, and its record has {region.nbytes}",
+                where=f"@{at}",
             ).under("SL302")
-        base = self.specs.get((ref.key, ref.type_name))
+        name = (key, type_name)
+        base = self.specs.get(name)
         if base is None:
-            typed = not ref.type_name.endswith("UntypedStorage")
-            base = StorageSpec(ref.key, ref.dtype, ref.numel, ref.nbytes, ref.location, region, typed, self._swap)
-            self.specs[(ref.key, ref.type_name)] = base
-        if ref.view is not None and (ref.view[0], ref.type_name) not in self.specs:
-            name, first, count = ref.view
-            size = DTYPE_BITS[ref.dtype] // 8
-            self.specs[(name, ref.type_name)] = StorageSpec(
-                name, ref.dtype, count, count * size, ref.location, None, base.typed, self._swap, base, first
+            base = self.specs[name] = StorageSpec(key, dtype, numel, nbytes, location, region, typed, self._swap)
+        self.numbered.append(base)
+        if view is not None and (view[0], type_name) not in self.specs:
+            called, first, count = view
+            self.specs[(called, type_name)] = StorageSpec(
+                called, dtype, count, count * bits // 8, location, None, typed, self._swap, base, first
             )
 
-    def persistent(self) -> Persistent:
-        """The reader of persistent ids for a build: the same ids, the same specs."""
 
-        def load(pid: Any, model: Model, at: int) -> Any:
-            if type(pid) is tuple and len(pid) == 5 and pid[0] == "storage" and type(pid[2]) is type(pid[3]) is str and type(pid[4]) is int:
-                # Nearly all: what the walk listed under this class and key, of as many elements.
-                listed = self.specs.get((pid[2], model.name_of(pid[1]) or ""))
-                if listed is not None and listed.numel == pid[4] and listed.base is None:
-                    return listed
-            name: str | None = None
-            if type(pid) is str:
-                found = written_id(pid)
-                name, pid = (found[0], ("storage", *found)) if found is not None else (None, pid)
-            if type(pid) is not tuple or not pid:
-                raise MalformedError(f"saved_id must be a tuple, got {type(pid).__name__}").under("SL109")
-            word = text(pid[0])
-            if word == "module" and len(pid) == 4:
-                return pid[1]
-            if word != "storage" or len(pid) < 2:
-                raise MalformedError(f"a persistent id of kind {escape(str(word))}").under("SL109")
-            ref = reference(name or model.name_of(pid[1]), pid[2:], at)
-            spec = self.specs.get((ref.view[0] if ref.view else ref.key, ref.type_name))
-            if spec is None or (not ref.view and spec.numel != ref.numel):
-                raise MalformedError(f"storage {escape(ref.key)!r} was not listed by the walk").under("SL304")
-            return spec
+def persistent(table: Callable[[], Mapping[tuple[str, str], StorageSpec]]) -> Persistent:
+    """The reader of persistent ids for a build: the same ids, the same specs.
 
-        return load
+    Args:
+        table: Gives the storages by key, or name of the view, and class; asked when the first id is met.
+    """
+    specs: Mapping[tuple[str, str], StorageSpec] = {}
+
+    def load(pid: Any, model: Model, at: int) -> Any:
+        nonlocal specs
+        specs = specs or table()  # made when something asks: tensors that are made together never do
+        if type(pid) is tuple and len(pid) == 5 and pid[0] == "storage" and type(pid[2]) is type(pid[3]) is str and type(pid[4]) is int:
+            # Nearly all: what the walk listed under this class and key, of as many elements.
+            listed = specs.get((pid[2], model.name_of(pid[1]) or ""))
+            if listed is not None and listed.numel == pid[4] and listed.base is None:
+                return listed
+        name: str | None = None
+        if type(pid) is str:
+            found = written_id(pid)
+            name, pid = (found[0], ("storage", *found)) if found is not None else (None, pid)
+        if type(pid) is not tuple or not pid:
+            raise MalformedError(f"saved_id must be a tuple, got {type(pid).__name__}").under("SL109")
+        word = text(pid[0])
+        if word == "module" and len(pid) == 4:
+            return pid[1]
+        if word != "storage" or len(pid) < 2:
+            raise MalformedError(f"a persistent id of kind {escape(str(word))}").under("SL109")
+        ref = reference(name or model.name_of(pid[1]), pid[2:], at)
+        spec = specs.get((ref.view[0] if ref.view else ref.key, ref.type_name))
+        if spec is None or (not ref.view and spec.numel != ref.numel):
+            raise MalformedError(f"storage {escape(ref.key)!r} was not listed by the walk").under("SL304")
+        return spec
+
+    return load
+
+
+class PlainStorages(Sequence[StorageSpec]):
+    """The storages of a stream whose ids are all plain, each with a key and a record of its own; made when somebody looks at one.
+
+    Attributes:
+        ids: (index of a class, key, location, elements, offset) for each.
+        elements: By index of a class: (its name, element type, bits, whether the class says the type).
+        regions: Where the bytes of each lie.
+        swap: They are of the other order than this machine's.
+    """
+
+    def __init__(
+        self,
+        ids: list[tuple[int, str, str, int, int]],
+        elements: dict[int, tuple[str, str, int, bool]],
+        regions: list[Region],
+        *,
+        swap: bool,
+    ) -> None:
+        self.ids, self.elements, self.regions, self.swap = ids, elements, regions, swap
+        self._made: list[StorageSpec] = []
+
+    @classmethod
+    def of(cls, walk: Walk, records: dict[str, Member], *, swap: bool) -> Self | None:
+        """The storages of a stream, found among an archive's records; None when something is not plain, errors included."""
+        elements = {
+            index: (entry[4], *_element(entry[4])) for index, entry in enumerate(walk.walker.globals) if entry[4] in STORAGE_DTYPES
+        }
+        ids: Any = walk.walker.plain_ids()
+        regions = plain_reader().plain_storages(ids, elements, records)
+        return None if regions is None else cls(ids, elements, regions, swap=swap)
+
+    def keys(self) -> set[str]:
+        """The keys of all."""
+        return {known[1] for known in self.ids}
+
+    def specs(self) -> dict[tuple[str, str], StorageSpec]:
+        """All, by key and class."""
+        return {(known[1], self.elements[known[0]][0]): spec for known, spec in zip(self.ids, self, strict=True)}
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    @overload
+    def __getitem__(self, number: int) -> StorageSpec: ...
+    @overload
+    def __getitem__(self, number: slice) -> list[StorageSpec]: ...
+    def __getitem__(self, number: int | slice) -> StorageSpec | list[StorageSpec]:
+        return self._all()[number]
+
+    def __iter__(self) -> Iterator[StorageSpec]:
+        return iter(self._all())
+
+    def _all(self) -> list[StorageSpec]:
+        if len(self._made) < len(self.ids):
+            for (index, key, location, numel, _), region in zip(self.ids, self.regions, strict=True):
+                _, dtype, _, typed = self.elements[index]
+                self._made.append(StorageSpec(key, dtype, numel, region.nbytes, location, region, typed, self.swap))
+        return self._made
 
 
 def as_finding(error: MalformedError, member: str | None) -> Finding:

@@ -12,7 +12,7 @@ from typing import Final
 
 from safeload.errors import MalformedError, RefusedError, SafeloadError
 from safeload.formats.base import Contents, StreamPart
-from safeload.formats.storages import StorageRef, StorageTable, as_finding, storage_refs, text
+from safeload.formats.storages import StorageRef, StorageTable, as_finding, persistent, storage_refs, text
 from safeload.formats.streams import walk_growing
 from safeload.program import DTYPE_BITS, Region
 from safeload.source import Reading, Source
@@ -106,7 +106,7 @@ class TorchLegacyFile:
             by_key.setdefault(ref.key, ref)
         regions = self._regions(source, at, _keys(contents.parts[4].walk), by_key, contents)
         table = StorageTable(refs, lambda ref: _located(regions, ref))
-        main.persistent = table.persistent()
+        main.persistent = persistent(lambda: table.specs)
         contents.storages = list(table.specs.values())
 
     def _regions(

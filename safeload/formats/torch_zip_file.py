@@ -15,7 +15,7 @@ from safeload.errors import EndiannessError, MalformedError, SafeloadError
 from safeload.findings import escape
 from safeload.formats.base import Contents, StreamPart
 from safeload.formats.first_bytes import looks_like_zip
-from safeload.formats.storages import StorageRef, StorageTable, as_finding, storage_refs
+from safeload.formats.storages import PlainStorages, StorageRef, StorageTable, as_finding, persistent, storage_refs
 from safeload.formats.streams import looks_like_pickle, walk_behind
 from safeload.formats.zip_container import Archive, Member, archive_of, read_member
 from safeload.lean_dataclass import replace
@@ -42,6 +42,31 @@ def _top(archive: Archive) -> str | None:
     return None
 
 
+def _is_script(names: list[str]) -> bool | None:
+    """Whether an archive with these members is TorchScript's; None when it is none of torch's."""
+    tops = [name[: -len("/data.pkl")] for name in names if name.endswith("/data.pkl") and name.count("/") == 1]
+    if not tops:
+        return None
+    # torch looks for "constants.pkl" to tell the two apart; any case counts here, so that nothing slips between.
+    storages = tuple(f"{top}/data/" for top in tops)
+    folded = {name.casefold() for name in names if not name.startswith(storages)}
+    return any(f"{top}/constants.pkl".casefold() in folded for top in tops)
+
+
+def _records(archive: Archive, top: str) -> tuple[dict[str, Member], list[Member], list[Member]]:
+    """The records below the top directory by name, further members of the same names, and members outside of it."""
+    cut = len(top)
+    records = {member.name[cut:]: member for member in archive.members if member.name.startswith(top)}
+    again: list[Member] = []
+    if len(records) == len(archive.members):
+        return records, again, []
+    records = {}
+    for member in archive.members:
+        if member.name.startswith(top) and records.setdefault(member.name[cut:], member) is not member:
+            again.append(member)  # noqa: PERF401 — torch takes the first of a name; others take the last
+    return records, again, [member for member in archive.members if not member.name.startswith(top)]
+
+
 class _TorchArchive:
     """What both kinds share."""
 
@@ -52,13 +77,10 @@ class _TorchArchive:
         """A zip with a data.pkl one directory deep; TorchScript when constants.pkl lies beside it."""
         if not looks_like_zip(source):
             return False
-        names = _names(source)
-        tops = [name[: -len("/data.pkl")] for name in names if name.endswith("/data.pkl") and name.count("/") == 1]
-        if not tops:
-            return False
-        # torch looks for "constants.pkl" to tell the two apart; any case counts here, so that nothing slips between.
-        folded = {name.casefold() for name in names}
-        return any(f"{top}/constants.pkl".casefold() in folded for top in tops) is self.script
+        script = source.parsed.get("zip-script", ...)
+        if script is ...:
+            script = source.parsed["zip-script"] = _is_script(_names(source))
+        return script is self.script
 
     def read(self, source: Source, reading: Reading) -> Contents:
         """Read the archive's structure and walk every stream in it."""
@@ -70,12 +92,7 @@ class _TorchArchive:
         if top is None:
             contents.error = contents.error or "the archive has no data.pkl"
             return contents
-        records: dict[str, Member] = {}
-        again: list[Member] = []
-        for member in archive.members:
-            if member.name.startswith(top) and records.setdefault(member.name[len(top) :], member) is not member:
-                again.append(member)  # noqa: PERF401 — torch takes the first of a name; others take the last
-        strangers = [member for member in archive.members if not member.name.startswith(top)]
+        records, again, strangers = _records(archive, top)
         if strangers:
             message = f"members outside the top directory {escape(top)!r}: {escape(strangers[0].name)}"
             contents.findings.append(finding("SL211", message))
@@ -103,15 +120,24 @@ class _TorchArchive:
         if walked.end is not None and walked.end != len(data):
             walk_behind(contents, reading, part)
         if walked.error is None:
-            table = StorageTable(storage_refs(walked), lambda ref: self._locate(records, ref), swap=swap)
-            part.persistent = table.persistent()
-            contents.storages = list(table.specs.values())
-            used = {spec.key for spec in contents.storages}
-            found = [name for name in records if name.startswith("data/") and name[5:] not in used and not records[name].is_dir]
+            keys = self._storages(contents, part, records, swap=swap)
+            found = [name for name in records if name.startswith("data/") and name[5:] not in keys and not records[name].is_dir]
             if found:
                 contents.findings.append(finding("SL305", f"{len(found)} storage records that the stream does not name"))
             return found
         return []
+
+    def _storages(self, contents: Contents, part: StreamPart, records: dict[str, Member], *, swap: bool) -> set[str]:
+        """Find the storages that the stream names; returns their keys."""
+        plain = PlainStorages.of(part.walk, records, swap=swap)
+        if plain is not None:
+            part.persistent, part.storages, contents.storages = persistent(plain.specs), plain, plain
+            return plain.keys()
+        table = StorageTable(storage_refs(part.walk), lambda ref: self._locate(records, ref), swap=swap)
+        part.persistent = persistent(lambda: table.specs)
+        part.storages = [None if spec.key in table.shared else spec for spec in table.numbered]
+        contents.storages = list(table.specs.values())
+        return {spec.key for spec in contents.storages}
 
     def _facts(self, source: Source, reading: Reading, contents: Contents, records: dict[str, Member]) -> bool:
         """Read the small records; returns whether the byte order is the other one."""

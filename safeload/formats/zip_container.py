@@ -17,6 +17,7 @@ from safeload.errors import SafeloadError
 from safeload.findings import Level, escape
 from safeload.formats.container import Archive, Member, Notes, check_duplicates, qualified
 from safeload.formats.first_bytes import looks_like_zip, trailing_zip
+from safeload.formats.plain import plain_reader
 from safeload.formats.zip_directory import (
     FLAG_DESCRIPTOR,
     End,
@@ -88,6 +89,11 @@ def _read(source: Source, limits: Limits, notes: Notes, archive: Archive) -> Non
         archive.error = end
         return
     archive.comment = end.comment
+    plain = _plain_members(source, end, limits, notes)
+    if plain is not None:
+        archive.members = plain
+        archive.by_name = {member.name: member for member in plain}
+        return
     entries, archive.error = read_directory(source, end, limits, notes)
     if archive.error is not None and not entries:
         return
@@ -101,6 +107,20 @@ def _read(source: Source, limits: Limits, notes: Notes, archive: Archive) -> Non
     archive.by_name = check_duplicates(notes, archive.members, [entry.key for entry in entries])
     if layout.unrecorded:
         notes.add("SL209", f"{layout.unrecorded} members have no recorded CRC, as torch.save writes them when told so", level=Level.NOTE)
+
+
+def _plain_members(source: Source, end: End, limits: Limits, notes: Notes) -> tuple[Member, ...] | None:
+    """The members of an archive in which nothing is out of the ordinary; None for any other, and for one that breaks."""
+    if end.offset + end.size != end.boundary or not end.size:
+        return None
+
+    def fetch(start: int, stop: int) -> memoryview:
+        return source.view(start, stop - start, "a local header")
+
+    directory = source.view(end.offset, end.size, "the central directory")
+    outer = "" if notes.outer is None else qualified(notes.outer, "")
+    found = plain_reader().Plain(directory, end.offset, fetch, outer, limits.members).read()
+    return tuple(found) if found is not None and len(found) == end.count else None
 
 
 def _check_sizes(entries: list[Entry], limits: Limits, notes: Notes) -> None:

@@ -18,7 +18,9 @@ from safeload.walk.signatures import BUILD_STATE, MODELLED, Modelled
 if TYPE_CHECKING:
     from types import ModuleType
 
-__all__ = ["FETCHER", "MACHINE", "Resolve", "Skip", "Walk", "Walker", "default_resolve", "machine", "python3_name", "walk"]
+__all__ = [
+    "FETCHER", "MACHINE", "PlainTensors", "Resolve", "Skip", "Walk", "Walker", "default_resolve", "machine", "python3_name", "walk",
+]  # fmt: skip
 
 Resolve = Callable[[str, str], Modelled | None]
 """Takes module and attribute of a global; returns what is modelled of it, or None."""
@@ -26,6 +28,10 @@ Resolve = Callable[[str, str], Modelled | None]
 
 Skip = Callable[["Walker", int, int, int], "int | str"]
 """Takes the machine, a description's slot, its state's slot and an offset; returns where raw bytes end, or why it cannot be told."""
+
+
+PlainTensors = tuple[dict[tuple[int, str, tuple[int, ...]], tuple[list[int], list[int], list[int], list[int]]], dict[int, int]]
+"""Groups of tensors that can be made at once, and what of the stream they stand for; see `plain_tensors` in the machine."""
 
 
 class Walker(Protocol):
@@ -36,7 +42,6 @@ class Walker(Protocol):
     end: int
     opcodes: int
     protocol: int
-    pids: list[tuple[int, int]]
     root: int
     checked: bool
     fetches_only: bool
@@ -54,6 +59,18 @@ class Walker(Protocol):
 
     def constant(self, slot: int) -> Any:
         """The value of a constant."""
+        ...
+
+    def storage_ids(self) -> list[tuple[int, int]]:
+        """(slot of the persistent id, offset) of every storage that the stream names."""
+        ...
+
+    def plain_ids(self) -> list[tuple[int, str, str, int, int] | None]:
+        """(index of its class among the globals, key, location, elements, offset) of every storage whose id says just that."""
+        ...
+
+    def plain_tensors(self) -> PlainTensors:
+        """The dense tensors that are all of a storage that no other tensor is of, by what they have in common; see the machine."""
         ...
 
 

@@ -3,7 +3,7 @@
 cimport cython
 
 cdef long long MAX_NAME, KEPT_LIST, KEPT_DICT, MAX_TUPLE_DEPTH, MAX_HASH_DEPTH, MAX_HASH_SIZE, MAX_ODD_KEYS
-cdef long long DENSE_MEMO, SATURATED, RECORD, WORD
+cdef long long DENSE_MEMO, SATURATED, RECORD, WORD, LAZY
 
 @cython.locals(low=cython.longlong, high=cython.longlong)
 cdef long long _u16(const unsigned char[::1] data, long long p) except? -7
@@ -33,7 +33,11 @@ cdef class Walker:
     cdef long long[::1] stack, marks, memo, arena, items
     cdef public long long sp, mp, memo_len, records, kept, odd_keys
     cdef public dict sparse, by_name, events_of, noted, gaps, type_states
-    cdef public list globals, events, notes, pids
+    cdef public list globals, events, notes
+    cdef long long[::1] pids, rebuilds
+    cdef public long long pid_count, rebuild, rebuild_count
+    cdef public bint shared, dense_puts
+    cdef long long pushed_at, pushed_sp, pushed_mp, pushed_effects, pushed_records, effects, needed_at, needed_record, last_global
     cdef public long long opcodes, protocol, end, root
     cdef dict calls_known
     cdef long long storage_word
@@ -42,6 +46,33 @@ cdef class Walker:
     cpdef children(self, long long slot)
     @cython.locals(kind=cython.longlong, at=cython.longlong, op=cython.longlong)
     cpdef constant(self, long long slot)
+    @cython.locals(number=cython.longlong)
+    cpdef storage_ids(self)
+    cdef long long add_pid(self, long long pid, long long offset) except? -7
+    @cython.locals(at=cython.longlong, same=cython.bint)
+    cdef add_rebuild(self, long long args, long long offset, long long sp)
+    cdef pushed(self, long long at, long long sp)
+    @cython.locals(kind=cython.longlong)
+    cdef bint fresh(self, long long slot) except -1
+    @cython.locals(kind=cython.longlong)
+    cdef needed(self, long long slot, long long p)
+    @cython.locals(kind=cython.longlong)
+    cdef bint holds_storage(self, long long slot) except -1
+    @cython.locals(at=cython.longlong, op=cython.longlong)
+    cdef long long small(self, long long slot) except? -7
+    @cython.locals(number=cython.longlong, slot=cython.longlong, offset=cython.longlong, base=cython.longlong, start=cython.longlong,
+                   key=cython.longlong, tag=cython.longlong, numel=cython.longlong, found=list, tags=dict, whole=bytes)
+    cpdef plain_ids(self)
+    @cython.locals(start=cython.longlong)
+    cdef object key_of(self, bytes whole, long long at)
+    @cython.locals(used="long long[::1]", number=cython.longlong, slot=cython.longlong, base=cython.longlong, start=cython.longlong,
+                   which=cython.longlong, size=cython.longlong, step=cython.longlong, grad=cython.longlong, hooks=cython.longlong,
+                   count=cython.longlong, first=cython.longlong, last=cython.longlong, expected=cython.longlong, length=cython.longlong,
+                   i=cython.longlong, at=cython.longlong, found=dict, ends=dict, tags=dict, calls=list, numbers=list, gradients=list, ids=list, before=cython.longlong,
+                   last_size=cython.longlong, same=cython.bint)
+    cpdef plain_tensors(self)
+    @cython.locals(count=cython.longlong, first=cython.longlong, second=cython.longlong, i=cython.longlong)
+    cdef bint same_tuple(self, long long left, long long right) except -1
     cdef push_mark(self, long long value)
     cdef put(self, long long index, long long slot, long long p)
     @cython.locals(slot=cython.longlong)
@@ -90,10 +121,11 @@ cdef class Walker:
 
 cdef class Builder:
     cdef const unsigned char[::1] data
-    cdef object raw, encoding, model
+    cdef object raw, encoding, model, ordered
     cdef public Walker walker
     cdef list values, stack, memo
-    cdef dict sparse
+    cdef dict sparse, made, ends
+    cdef set taken
     cdef long long count, protocol
 
     cdef remember(self, long long index, object value)
@@ -101,6 +133,6 @@ cdef class Builder:
     cdef call(self, object name, object callee, object args, long long at)
     @cython.locals(known=dict, i=cython.longlong)
     cdef pairs_into(self, object target, list items, object name, long long at)
-    @cython.locals(data="const unsigned char[::1]", text=bytes, stack=list, marks=list, items=list, gaps=dict, p=cython.longlong, end=cython.longlong,
+    @cython.locals(data="const unsigned char[::1]", text=bytes, stack=list, marks=list, items=list, gaps=dict, made=dict, ends=dict, taken=set, p=cython.longlong, end=cython.longlong,
                    at=cython.longlong, op=cython.longlong, length=cython.longlong, first=cython.longlong, index=cython.longlong)
     cpdef run(self)

@@ -13,8 +13,10 @@ Offsets count bytes from the start of the data that was passed, of which the str
 """
 
 import array
+import mmap
 import re
 import struct
+from collections import OrderedDict
 
 from safeload.walk.kinds import NAMES
 from safeload.walk.written_ids import written_id
@@ -29,6 +31,7 @@ MAX_ODD_KEYS = 10_000  # keys whose hashes a file can choose: dicts of them take
 DENSE_MEMO = 65_536
 MAX_DIGITS = 4_300  # CPython refuses longer decimal integers, because reading them takes quadratic time
 SATURATED = 1 << 60
+LAZY = 131_072  # integers
 RECORD = 6  # integers in an arena record
 WORD = 4294967296  # a literal of this size would be a Python object in the compiled build
 
@@ -47,11 +50,20 @@ class Malformed(Exception):
     """The stream breaks here: `args` are the message and the offset, and True where only the end of the data broke it."""
 
 
-def _grown(buffer):
-    """The same 64-bit integers with as many zeros behind them."""
-    count = len(buffer)
-    grown = array.array("q", bytes(16 * count))
-    memoryview(grown)[:count] = memoryview(buffer)  # one copy: with a large stream it is memory that takes the time
+def _zeros(count):
+    """That many 64-bit integers. Of a large piece, pages that nobody writes to are never touched, and cost nothing."""
+    if count < LAZY:
+        return memoryview(bytearray(8 * count)).cast("q")
+    try:
+        return memoryview(mmap.mmap(-1, 8 * count)).cast("q")
+    except OSError as error:
+        raise MemoryError(f"{8 * count} bytes for the stack, the memo or the records of a stream") from error
+
+
+def _grown(buffer, used):
+    """The same 64-bit integers with three times as many zeros behind them; of the old ones the first `used` count."""
+    grown = _zeros(4 * len(buffer))
+    grown[:used] = memoryview(buffer)[:used]  # one copy: with a large stream it is memory that takes the time
     return grown
 
 
@@ -279,11 +291,12 @@ class Walker:
         self.max_memo = limits.memo
         self.max_calls = limits.calls
         self.max_expansion = min(limits.expansion, SATURATED)
-        self.stack = array.array("q", bytes(8 * 256))
-        self.marks = array.array("q", bytes(8 * 64))
-        self.memo = array.array("q", bytes(8 * 256))
-        self.arena = array.array("q", bytes(8 * RECORD * 64))
-        self.items = array.array("q", bytes(8 * 256))
+        # Small at first: a file may hold a hundred thousand streams, and what is known of each is kept.
+        self.stack = _zeros(256)
+        self.marks = _zeros(64)
+        self.memo = _zeros(256)
+        self.arena = _zeros(RECORD * 64)
+        self.items = _zeros(256)
         self.sparse = {}
         self.sp = 0
         self.mp = 0
@@ -301,7 +314,22 @@ class Walker:
         self.protocol = 0
         self.end = -1
         self.checked = False
-        self.pids = []  # (slot of a storage's persistent id, offset)
+        self.pids = _zeros(32)  # pairs: slot of a storage's persistent id, offset
+        self.pid_count = 0
+        self.rebuild = 0  # the slot of the global that dense tensors are made by, once the stream has named it
+        self.rebuilds = _zeros(64)  # fours: slot of its arguments, offset of the call, see `add_rebuild` for the other two
+        self.rebuild_count = 0
+        self.pushed_at = -1  # where it was last put on the stack from the memo, and what was there then
+        self.pushed_sp = 0
+        self.pushed_mp = 0
+        self.pushed_effects = 0
+        self.pushed_records = 0
+        self.effects = 0  # how often something was changed or called
+        self.last_global = -1  # where a global was named that was not named before
+        self.dense_puts = False  # MEMOIZE counts entries: nothing can be left out
+        self.needed_at = -1  # the last offset of a constant or a global that came from the memo
+        self.needed_record = 0  # likewise the last record
+        self.shared = False  # a storage, or arguments that hold one, came from the memo: it stands in several places
         self.root = 0
         self.skip = None  # asked where the raw bytes behind an array's description end, see walk.raw_arrays
         self.gaps = {}  # offset of raw bytes between two opcodes: the offset behind them
@@ -372,19 +400,238 @@ class Walker:
         line = bytes(self.raw[at + 1 : _line(self.data, at + 1, self.size)])
         return parse_float(line, at) if op == 0x46 else parse_long(line, at) if op == 0x4C else parse_int(line, at)
 
+    # ---- storages and dense tensors, as nearly all streams write them
+
+    def storage_ids(self):
+        """(slot of the persistent id, offset) of every storage that the stream names, in its order."""
+        return [(self.pids[2 * number], self.pids[2 * number + 1]) for number in range(self.pid_count)]
+
+    def add_pid(self, pid, offset):
+        """List a storage; returns its slot, which says which it is."""
+        if 2 * self.pid_count + 2 > len(self.pids):
+            self.pids = _grown(self.pids, 2 * self.pid_count)
+        self.pids[2 * self.pid_count] = pid
+        self.pids[2 * self.pid_count + 1] = offset
+        self.pid_count += 1
+        return 22 | (self.pid_count << 6)
+
+    def add_rebuild(self, args, offset, sp):
+        """List a call that makes a dense tensor, with the offset that it begins at and the first record of its arguments.
+
+        It begins where the global came from the memo, if all since then did nothing but make its arguments; else it has no beginning.
+        """
+        at = 4 * self.rebuild_count
+        if at + 4 > len(self.rebuilds):
+            self.rebuilds = _grown(self.rebuilds, at)
+        same = self.pushed_sp == sp and self.pushed_mp == self.mp and self.pushed_effects == self.effects
+        self.rebuilds[at] = args
+        self.rebuilds[at + 1] = offset
+        self.rebuilds[at + 2] = self.pushed_at if same else -1
+        self.rebuilds[at + 3] = self.pushed_records
+        self.rebuild_count += 1
+        self.pushed_at = -1
+        self.pushed_sp = -1
+
+    def pushed(self, at, sp):
+        """The global of dense tensors comes from the memo."""
+        self.pushed_at = at
+        self.pushed_sp = sp
+        self.pushed_mp = self.mp
+        self.pushed_effects = self.effects
+        self.pushed_records = self.records
+
+    def fresh(self, slot):
+        """Whether a slot shows that it was made since the global of dense tensors came from the memo."""
+        kind = slot & 63
+        if kind >= 2 and kind <= 8:
+            return slot >> 6 >= self.pushed_at
+        return ((kind >= 9 and kind <= 13) or (kind >= 18 and kind <= 21)) and slot >> 6 >= self.pushed_records
+
+    def needed(self, slot, p):
+        """A slot comes from the memo: what put it there cannot be left out of a build."""
+        kind = slot & 63
+        if kind >= 2 and kind <= 8 and slot >> 6:
+            if slot >> 6 > self.needed_at:
+                self.needed_at = slot >> 6
+        elif kind == 14 or kind == 32:
+            if self.last_global > self.needed_at:
+                self.needed_at = self.last_global
+        elif ((kind >= 9 and kind <= 13) or (kind >= 18 and kind <= 21)) and slot >> 6:
+            if slot >> 6 > self.needed_record:
+                self.needed_record = slot >> 6
+        elif kind != 23:  # a tensor is put into the memo behind its call
+            self.needed_at = p
+
+    def holds_storage(self, slot):
+        """Whether a slot is a storage, or a tuple with one in it."""
+        kind = slot & 63
+        return kind == 22 or (kind == 9 and slot >> 6 != 0 and self.arena[(slot >> 6) * RECORD + 5] != 0)
+
+    def small(self, slot):
+        """The value of a small integer's slot; -1 for any other, and for negative ones."""
+        if slot & 63 != 3:
+            return -1
+        at = slot >> 6
+        op = self.data[at]
+        if op == 0x4B:
+            return self.data[at + 1]
+        if op == 0x4D:
+            return _u16(self.data, at + 1)
+        if op == 0x4A:
+            return max(-1, _i32(self.data, at + 1))
+        return -1
+
+    def plain_ids(self):
+        """What each storage's id says: (index of its class among the globals, key, location, elements, offset).
+
+        None in the place of an id that is not just ("storage", class, key, location, elements) with few elements.
+        """
+        found = []
+        tags = {}
+        whole = bytes(self.raw[self.start : self.end]) if self.pid_count and self.end > 0 else b""
+        for number in range(self.pid_count):
+            slot = self.pids[2 * number]
+            offset = self.pids[2 * number + 1]
+            plain = None
+            if slot & 63 == 9 and slot >> 6:
+                base = (slot >> 6) * RECORD
+                start = self.arena[base]
+                if self.arena[base + 1] == 5 and self.items[start + 1] & 63 == 32:
+                    key = self.items[start + 2]
+                    tag = self.items[start + 3]
+                    numel = self.small(self.items[start + 4])
+                    if key & 63 == 6 and tag & 63 == 6 and numel >= 0:
+                        text = tags.get(tag)
+                        if text is None:
+                            text = tags[tag] = self.constant(tag)
+                        plain = (self.items[start + 1] >> 6, self.key_of(whole, key >> 6), text, numel, offset)
+            found.append(plain)
+        return found
+
+    def key_of(self, whole, at):
+        """The text of a constant; in the compiled build without a copy in between where its opcode is the one that torch writes."""
+        start = at + 5 - self.start
+        if self.data[at] != 0x58 or start > len(whole):
+            return text_of(self.data, self.raw, at, self.encoding)
+        return _slice_text(whole, start, start + _u32(self.data, at + 1), at)
+
+    def plain_tensors(self):
+        """The dense tensors that are all of a storage that no other tensor is of, by what they have in common.
+
+        Row-major, from the storage's first element, of as many elements as the storage's id says, with no hooks.
+
+        Returns:
+            Groups: (index of the storage's class among the globals, location, size) → (offsets, numbers of the storages, places in both
+            lists of those that require a gradient, offsets of the persistent ids). An offset is the call's, or, where nothing that
+            the stream does from there up to the call is needed but the tensor, that of the beginning. Then, by that offset: where
+            the stream goes on. Nothing where some storage stands in several places.
+        """
+        found = {}
+        ends = {}
+        if self.shared:
+            return found, ends
+        used = _zeros(self.pid_count + 1)
+        for number in range(self.rebuild_count):
+            slot = self.rebuilds[4 * number]
+            if slot >> 6:
+                base = (slot >> 6) * RECORD
+                if self.arena[base + 1] > 0 and self.items[self.arena[base]] & 63 == 22:
+                    used[self.items[self.arena[base]] >> 6] += 1
+        tags = {}
+        calls, numbers, gradients, ids = [], [], [], []
+        before = 0
+        last_size = 0
+        for number in range(self.rebuild_count):
+            slot = self.rebuilds[4 * number]
+            base = (slot >> 6) * RECORD
+            if base == 0 or slot & 63 != 9 or self.arena[base + 1] != 6:
+                continue
+            start = self.arena[base]
+            which = self.items[start] >> 6
+            if self.items[start] & 63 != 22 or used[which] != 1 or self.small(self.items[start + 1]) != 0:
+                continue
+            size = self.items[start + 2]
+            step = self.items[start + 3]
+            grad = self.items[start + 4]
+            hooks = self.items[start + 5]
+            if size & 63 != 9 or step & 63 != 9 or size >> 6 == 0 or step >> 6 == 0 or grad & 63 != 2 or hooks & 63 != 18:
+                continue
+            if self.arena[(hooks >> 6) * RECORD + 2] != 0 or (self.data[grad >> 6] != 0x88 and self.data[grad >> 6] != 0x89):
+                continue
+            count = self.arena[(size >> 6) * RECORD + 1]
+            first = self.arena[(size >> 6) * RECORD]
+            last = self.arena[(step >> 6) * RECORD]
+            if self.arena[(step >> 6) * RECORD + 1] != count or count > 8:
+                continue
+            expected = 1
+            for i in range(count - 1, -1, -1):
+                length = self.small(self.items[first + i])
+                if length < 1 or self.small(self.items[last + i]) != expected or expected > 2147483647:
+                    expected = -1
+                    break
+                expected *= length
+            if expected < 0:
+                continue
+            slot = self.pids[2 * which - 2]
+            base = (slot >> 6) * RECORD
+            if slot & 63 != 9 or base == 0 or self.arena[base + 1] != 5:
+                continue
+            slot = self.arena[base]
+            if self.small(self.items[slot + 4]) != expected or self.items[slot + 1] & 63 != 32 or self.items[slot + 3] & 63 != 6:
+                continue
+            same = before != 0 and self.items[before + 1] == self.items[slot + 1] and self.items[before + 3] == self.items[slot + 3]
+            if not same or not self.same_tuple(size, last_size):
+                tag = tags.get(self.items[slot + 3])
+                if tag is None:
+                    tag = tags[self.items[slot + 3]] = self.constant(self.items[slot + 3])
+                key = (self.items[slot + 1] >> 6, tag, tuple([self.small(self.items[first + i]) for i in range(count)]))
+                group = found.get(key)
+                if group is None:
+                    group = found[key] = ([], [], [], [])
+                calls, numbers, gradients, ids = group
+            before = slot
+            last_size = size
+            if self.data[grad >> 6] == 0x88:
+                gradients.append(len(calls))
+            at = self.rebuilds[4 * number + 1]
+            start = self.rebuilds[4 * number + 2]
+            if start > self.needed_at and self.rebuilds[4 * number + 3] > self.needed_record and not self.dense_puts and start >= 0:
+                ends[start] = at + 1
+                at = start
+            calls.append(at)
+            numbers.append(which - 1)
+            ids.append(self.pids[2 * which - 1])
+        return found, ends
+
+    def same_tuple(self, left, right):
+        """Whether two tuples of small integers hold the same."""
+        if left == right:
+            return True
+        count = self.arena[(left >> 6) * RECORD + 1]
+        if self.arena[(right >> 6) * RECORD + 1] != count:
+            return False
+        first = self.arena[(left >> 6) * RECORD]
+        second = self.arena[(right >> 6) * RECORD]
+        for i in range(count):
+            if self.small(self.items[first + i]) != self.small(self.items[second + i]):
+                return False
+        return True
+
     # ---- storage for slots
 
     def grow_stack(self):
-        self.stack = _grown(self.stack)
+        self.stack = _grown(self.stack, len(self.stack))
 
     def push_mark(self, value):
         if self.mp >= len(self.marks):
-            self.marks = _grown(self.marks)
+            self.marks = _grown(self.marks, self.mp)
         self.marks[self.mp] = value
         self.mp += 1
 
     def put(self, index, slot, p):
         """PUT: set a memo entry. Indices are dense in every pickler's output; others are kept apart, and noted."""
+        if self.pushed_at >= 0 and not self.fresh(slot):
+            self.effects += 1
         if index >= DENSE_MEMO and index > p:
             self.note("SL124", "a memo index beyond what the stream could have filled", p)
             if index not in self.sparse:
@@ -395,7 +642,7 @@ class Walker:
             raise Malformed(f"memo index {index}; at most {self.max_memo} are kept", p)
         if index >= len(self.memo):
             while index >= len(self.memo):
-                self.memo = _grown(self.memo)
+                self.memo = _grown(self.memo, len(self.memo))
         if self.memo[index] == 0:
             self.memo_len += 1
         elif self.memo[index] != slot:
@@ -410,12 +657,15 @@ class Walker:
             slot = self.sparse.get(index, 0)
         if slot == 0:
             raise Malformed(f"memo entry {index} was never written", p)
+        if self.holds_storage(slot):
+            self.shared = True
+        self.needed(slot, p)
         return slot
 
     def record(self):
         """Take an arena record; its six integers are zero."""
         if (self.records + 1) * RECORD > len(self.arena):
-            self.arena = _grown(self.arena)
+            self.arena = _grown(self.arena, self.records * RECORD)
         index = self.records
         self.records += 1
         return index
@@ -423,7 +673,7 @@ class Walker:
     def keep(self, first, count):
         """Copy `count` slots from the stack at `first` to the kept items; returns where they begin."""
         while self.kept + count > len(self.items):
-            self.items = _grown(self.items)
+            self.items = _grown(self.items, self.kept)
         start = self.kept
         for i in range(count):
             self.items[start + i] = self.stack[first + i]
@@ -442,7 +692,7 @@ class Walker:
         return 1
 
     def make_tuple(self, first, count, p):
-        """TUPLE*: a record of [items, count, depth, weight, hashable, 0]."""
+        """TUPLE*: a record of [items, count, depth, weight, hashable, whether a storage is in it]."""
         if count == 0:
             return 9
         index = self.record()
@@ -461,6 +711,10 @@ class Walker:
                     depth = self.arena[other + 2]
                 if self.arena[other + 4]:
                     unhashable = 1
+                if self.arena[other + 5]:
+                    self.arena[base + 5] = 1
+            elif kind == 22:
+                self.arena[base + 5] = 1
             elif self.unhashable(kind):
                 unhashable = 1
         if weight > self.max_expansion:
@@ -521,7 +775,7 @@ class Walker:
             start = self.arena[base]
             if held and start + held != self.kept:  # something else was kept behind it: move it to the end
                 while self.kept + held > len(self.items):
-                    self.items = _grown(self.items)
+                    self.items = _grown(self.items, self.kept)
                 for i in range(held):
                     self.items[self.kept + i] = self.items[start + i]
                 start = self.kept
@@ -544,6 +798,9 @@ class Walker:
                 raise Malformed(f"more than {self.max_calls} different globals", offset)
             name, kind, modelled = self.resolve(module, attribute)
             index = len(self.globals)
+            self.last_global = offset
+            if name == "torch._utils._rebuild_tensor_v2" and modelled is not None and self.rebuild == 0:
+                self.rebuild = kind | (index << 6)
             self.globals.append((module, attribute, offset, modelled, name))
             found = kind | (index << 6)
             self.by_name[key] = found
@@ -610,6 +867,8 @@ class Walker:
                 found = self.calls_known.get(self.call_key(callee, start, count))
                 if found is not None:
                     result = found
+                    if result != 18 or args != 9:  # an empty OrderedDict is no more than an empty dict
+                        self.effects += 1
                     if (result >= 10 and result <= 13) or (result >= 18 and result <= 21) or result == 37:
                         return self.container(result)
                     if result == 29:
@@ -619,6 +878,7 @@ class Walker:
 
     def call(self, name, callee, args, offset):
         """REDUCE, INST, OBJ, NEWOBJ, NEWOBJ_EX: what the call gives, as a slot."""
+        self.effects += 1
         kind = callee & 63
         if kind == 14 or kind == 32 or kind == 33 or kind == 38 or kind == 40:
             modelled = self.globals[callee >> 6][3]
@@ -699,32 +959,30 @@ class Walker:
         """PERSID, BINPERSID: a storage, a tensor, or the class that a module's source text belongs to."""
         start, count = self.arguments(pid) if pid & 63 == 9 else (0, 0)
         if self.persistent == 1 and pid == 6 and self.data[offset] == 0x50 and self.written(offset) is not None:
-            self.pids.append((pid, offset))
-            return 22
+            return self.add_pid(pid, offset)
         if self.persistent == 1 and count:
             first = self.items[start]
             if first == self.storage_word and first:  # the same opcode again, mostly from the memo
-                self.pids.append((pid, offset))
-                return 22
+                return self.add_pid(pid, offset)
             if (first & 63 == 6 or first & 63 == 7) and first >> 6:
                 word = text_of(self.data, self.raw, first >> 6, self.encoding)
                 if word == "storage" or word == b"storage":
                     self.storage_word = first
-                    self.pids.append((pid, offset))
-                    return 22
+                    return self.add_pid(pid, offset)
                 if (word == "module" or word == b"module") and count == 4:
                     return self.items[start + 1]
         elif self.persistent == 2:
             if count == 3:
                 return self.items[start]
             if pid & 63 == 6 or pid & 63 == 3 or pid & 63 == 4:
-                self.pids.append((pid, offset))
+                self.add_pid(pid, offset)
                 return 23
         self.note("SL109", "a persistent id that has no meaning here", offset)
         return self.event("PERSID", 15 | (self.named(None, "<a persistent id>", offset) & ~63), pid, offset)
 
     def build(self, target, state, offset, table):
         """BUILD: which state a value of this kind takes."""
+        self.effects += 1
         kind = target & 63
         if state & 63 == 41:
             self.fetches_only = False
@@ -763,6 +1021,7 @@ class Walker:
 
     def extend(self, target, first, count, name, offset):
         """APPEND(S), ADDITEMS: into exactly a list, deque or set."""
+        self.effects += 1
         kind = target & 63
         if kind == 10 or kind == 21:
             if name == "ADDITEMS":
@@ -789,6 +1048,7 @@ class Walker:
 
     def set_items(self, target, first, count, name, offset):
         """SETITEM(S): into exactly a dict, OrderedDict, Counter or defaultdict."""
+        self.effects += 1
         kind = target & 63
         if count % 2:
             raise Malformed("an odd number of items for a dict", offset)
@@ -846,7 +1106,10 @@ class Walker:
                     self.put(data[p - 1], stack[sp - 1], at)
                 elif op == 0x68:  # BINGET
                     p = _after(p, 1, n, at)
-                    stack[sp] = self.get(data[p - 1], at)
+                    slot = self.get(data[p - 1], at)
+                    if slot == self.rebuild:
+                        self.pushed(at, sp)
+                    stack[sp] = slot
                     sp += 1
                 elif op == 0x72:  # LONG_BINPUT
                     p = _after(p, 4, n, at)
@@ -855,9 +1118,13 @@ class Walker:
                     self.put(_u32(data, p - 4), stack[sp - 1], at)
                 elif op == 0x6A:  # LONG_BINGET
                     p = _after(p, 4, n, at)
-                    stack[sp] = self.get(_u32(data, p - 4), at)
+                    slot = self.get(_u32(data, p - 4), at)
+                    if slot == self.rebuild:
+                        self.pushed(at, sp)
+                    stack[sp] = slot
                     sp += 1
                 elif op == 0x94:  # MEMOIZE
+                    self.dense_puts = True
                     if sp <= fence:
                         raise Malformed("nothing to put into the memo", at)
                     self.put(self.memo_len, stack[sp - 1], at)
@@ -987,6 +1254,8 @@ class Walker:
                 elif op == 0x32:  # DUP
                     if sp <= fence:
                         raise Malformed("nothing to duplicate", at)
+                    if self.holds_storage(stack[sp - 1]):
+                        self.shared = True
                     stack[sp] = stack[sp - 1]
                     sp += 1
                 elif op == 0x63:  # GLOBAL
@@ -1005,6 +1274,8 @@ class Walker:
                         raise Malformed("too few values for a call", at)
                     sp -= 2
                     if op == 0x52:
+                        if stack[sp] == self.rebuild:
+                            self.add_rebuild(stack[sp + 1], at, sp)
                         stack[sp] = self.reduce(stack[sp], stack[sp + 1], at)
                     else:
                         stack[sp] = self.call("NEWOBJ", stack[sp], stack[sp + 1], at)
@@ -1196,9 +1467,12 @@ class Builder:
         walker: The finished walk; its bytes, its globals and no others.
         values: One object per global of the walk, in its order.
         model: Answers `call`, `build`, `extend`, `set_items`, `persistent` for all that is not plain data.
+        made: Tensors that were made before, by the offsets that `Walker.plain_tensors` gives.
+        ends: By some of these offsets: where the stream goes on.
+        taken: The offsets of the persistent ids of their storages, which nothing else names.
     """
 
-    def __init__(self, walker, values, model):
+    def __init__(self, walker, values, model, made=None, ends=None, taken=None):
         if walker.end < 0:
             raise ValueError("only a stream that was walked to its STOP is built")
         self.walker = walker
@@ -1207,6 +1481,13 @@ class Builder:
         self.encoding = walker.encoding
         self.values = values
         self.model = model
+        self.ordered = _EMPTY
+        for value, entry in zip(values, walker.globals if made else (), strict=False):
+            if entry[4] == "collections.OrderedDict" and entry[3] is not None:
+                self.ordered = value
+        self.made = made if made is not None else {}
+        self.ends = ends if ends is not None else {}
+        self.taken = taken if taken is not None else set()
         self.stack = []
         self.memo = []
         self.sparse = {}
@@ -1301,6 +1582,10 @@ class Builder:
         text = bytes(raw[: self.walker.end])
         stack = self.stack
         gaps = self.walker.gaps
+        made = self.made
+        ends = self.ends
+        taken = self.taken
+        ordered = self.ordered
         marks = []
         p = self.walker.start
         end = self.walker.end
@@ -1315,12 +1600,24 @@ class Builder:
                 self.remember(data[p], stack[-1])
                 p += 1
             elif op == 0x68:
+                if ends:
+                    key = ends.get(at)
+                    if key is not None:
+                        stack.append(made[at])
+                        p = key
+                        continue
                 stack.append(self.recall(data[p], at))
                 p += 1
             elif op == 0x72:
                 self.remember(_u32(data, p), stack[-1])
                 p += 4
             elif op == 0x6A:
+                if ends:
+                    key = ends.get(at)
+                    if key is not None:
+                        stack.append(made[at])
+                        p = key
+                        continue
                 stack.append(self.recall(_u32(data, p), at))
                 p += 4
             elif op == 0x94:
@@ -1430,6 +1727,14 @@ class Builder:
                 stack[-1] = self.named_global(stack[-1], value, at)
             elif op == 0x52 or op == 0x81:
                 value = stack.pop()
+                if made and op == 0x52:
+                    key = made.get(at)
+                    if key is not None:
+                        stack[-1] = key
+                        continue
+                if value is _NOTHING and stack[-1] is ordered and op == 0x52:
+                    stack[-1] = OrderedDict()
+                    continue
                 stack[-1] = self.call("REDUCE" if op == 0x52 else "NEWOBJ", stack[-1], value, at)
             elif op == 0x92:
                 kwargs = stack.pop()
@@ -1441,7 +1746,7 @@ class Builder:
                 if gaps:
                     p = gaps.get(p, p)
             elif op == 0x51:
-                stack[-1] = self.model.persistent(stack[-1], at)
+                stack[-1] = None if taken and at in taken else self.model.persistent(stack[-1], at)
             elif op == 0x50:
                 first = p
                 p = _line(data, p, end) + 1
@@ -1489,5 +1794,6 @@ class Builder:
 
 
 _EMPTY = object()
+_NOTHING = ()
 _DOUBLE = struct.Struct(">d")
 _POWERS = array.array("d", [0.0] * 128 + [2.0 ** (exponent - 1075) for exponent in range(128, 2047)])

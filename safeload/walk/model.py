@@ -406,8 +406,22 @@ def _is_uuid(value: Any) -> bool:
     return type(value) is getattr(sys.modules.get("uuid"), "UUID", None)
 
 
-def build(walk: Walk, model: Model) -> Any:
+def build(
+    walk: Walk,
+    model: Model,
+    *,
+    made: Mapping[int, Any] | None = None,
+    ends: Mapping[int, int] | None = None,
+    taken: set[int] | None = None,
+) -> Any:
     """Build the object of a finished walk.
+
+    Args:
+        walk: The walk.
+        model: Answers what the machine cannot.
+        made: Tensors of `Walker.plain_tensors` that were made before, by the offsets that it gives.
+        ends: As it gives them.
+        taken: The offsets of the persistent ids of their storages: the model is not asked for these.
 
     Raises:
         RefusedError: something that is not modelled is called, and `unknown` is "refuse".
@@ -415,7 +429,7 @@ def build(walk: Walk, model: Model) -> Any:
         LimitError: it does not fit in memory.
     """
     try:
-        return machine.Builder(walk.walker, model.values, model).run()
+        return machine.Builder(walk.walker, model.values, model, made, ends, taken).run()
     except machine.Malformed as error:
         message, at, *_ = error.args
         raise MalformedError(message, where=f"@{at}").under("SL129") from None

@@ -7,12 +7,18 @@ import os
 import random
 import warnings
 import zipfile
+from pathlib import Path
+from types import ModuleType
+from typing import Any
 
 import pytest
 
 from safeload.errors import SafeloadError
-from safeload.findings import Level
-from safeload.formats.zip_container import Archive, looks_like_zip, read_archive, read_member
+from safeload.findings import Finding, Level
+from safeload.formats import _plain_zip, zip_container
+from safeload.formats.container import Notes
+from safeload.formats.zip_container import Archive, Member, looks_like_zip, read_archive, read_member
+from safeload.formats.zip_directory import find_end
 from safeload.source import Limits, Source
 from tests.forge_zip import Part, deflate, extra, forge, torch_zip, zip64
 
@@ -132,3 +138,52 @@ def test_torch_sees_nothing_that_was_not_seen_here() -> None:
         clean += 1
         assert records == {name.partition("/")[2]: text for name, text in mine}, data.hex()
     assert clean > ROUNDS // 50
+
+
+def plain_builds() -> list[ModuleType]:
+    """The quick pass as it stands, and compiled where it was."""
+    try:
+        from safeload.formats import _plain_zip_c
+    except ImportError:
+        return [_plain_zip]
+    return [_plain_zip, _plain_zip_c]
+
+
+@pytest.mark.parametrize("build", plain_builds(), ids=lambda build: build.__name__.rpartition(".")[2])
+def test_the_quick_pass_gives_what_the_thorough_reader_gives(build: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where it does not give up there is nothing to find in what it read, and every member is the same in every field."""
+    monkeypatch.setattr(zip_container, "plain_reader", lambda: build)
+    quick = zip_container._plain_members
+    given: list[tuple[tuple[Member, ...] | None, list[Finding]]] = []
+
+    def noted(source: Source, end: Any, limits: Limits, notes: Any) -> tuple[Member, ...] | None:
+        given.append((quick(source, end, limits, notes), notes.done()))
+        return None  # so that the thorough reader follows
+
+    monkeypatch.setattr(zip_container, "_plain_members", noted)
+    plain = 0
+    for data in samples():
+        given.clear()
+        archive = read_archive(Source.open(data), LIMITS)
+        found, before = given[0] if given else (None, [])
+        if found is not None:
+            plain += 1
+            assert archive.error is None
+            assert archive.findings == before  # the end record's, which both have read
+            assert archive.members == found, data.hex()
+            assert archive.by_name == {member.name: member for member in found}
+    assert plain > ROUNDS // 50
+
+
+def test_what_torch_and_zipfile_write_is_plain(tmp_path: Path) -> None:
+    """The quick pass is worth nothing if it gives up on ordinary files."""
+    path = tmp_path / "stored.zip"
+    with zipfile.ZipFile(path, "w") as archive:
+        for number in range(20):
+            archive.writestr(f"folder/{number}.txt", TEXT * number)
+    files = [path.read_bytes(), torch_zip({"data.pkl": TEXT, "version": b"3\n", "data/0": b"12345678"})]
+    for data in files:
+        source = Source.open(data)
+        end = find_end(source, notes := Notes(None))
+        assert not isinstance(end, str)
+        assert zip_container._plain_members(source, end, LIMITS, notes) is not None
