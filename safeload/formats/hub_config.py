@@ -10,7 +10,7 @@ models/Dense.py, diffusers/pipelines/pipeline_loading_utils.py, peft/auto.py.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Final
 
 from safeload.findings import Finding, Level, escape
@@ -20,7 +20,7 @@ from safeload.formats.container import Notes
 from safeload.formats.json_tree import Document
 from safeload.walk.names import know
 
-__all__ = ["judge_config", "judge_import", "templates_in"]
+__all__ = ["Look", "judge_config", "judge_import", "templates_in"]
 
 _NODES: Final = 2_000_000
 _REFERENCE: Final = re.compile(r"[A-Za-z_]\w*(?:\.[A-Za-z_]\w*)+\Z")
@@ -40,8 +40,16 @@ _PIPELINES: Final = frozenset(
 _LIBRARIES: Final = re.compile(r"(?:diffusers|transformers|sentence_transformers|optimum|peft)(?:\.[a-z_0-9]+)*\Z")
 
 
-def judge_config(document: Document) -> tuple[list[Finding], str | None]:
+Look = Callable[[str], str | None]
+"""Takes the name of a module beside the configuration, and says what its code is known to do; None when nothing is known."""
+
+
+def judge_config(document: Document, look: Look) -> tuple[list[Finding], str | None]:
     """Say which code a configuration names, and what its templates reach for.
+
+    Args:
+        document: The configuration.
+        look: Looks at the code that it names.
 
     Returns:
         The findings, and why something in it could not be judged, or None.
@@ -51,7 +59,7 @@ def judge_config(document: Document) -> tuple[list[Finding], str | None]:
     if isinstance(root, list):
         _modules(notes, root)
     elif isinstance(root, dict):
-        _pipeline(notes, root)
+        _pipeline(notes, root, look)
         _router(notes, root)
     problem = None
     todo = [root]
@@ -60,7 +68,7 @@ def judge_config(document: Document) -> tuple[list[Finding], str | None]:
             break
         node = todo.pop()
         if isinstance(node, dict):
-            _object(notes, node)
+            _object(notes, node, look)
         if isinstance(node, (dict, list)):
             todo += (item for item in (node.values() if isinstance(node, dict) else node) if isinstance(item, (dict, list)))
     else:
@@ -85,19 +93,19 @@ def templates_in(root: Any) -> Iterator[str]:
             yield text
 
 
-def _object(notes: Notes, node: Mapping[str, Any]) -> None:
+def _object(notes: Notes, node: Mapping[str, Any], look: Look) -> None:
     for key, value in node.items():
         if key == "auto_map":
             for label, reference in _texts(value):
-                _code(notes, label or "auto_map", reference)
+                _code(notes, label or "auto_map", reference, look)
         elif key == "custom_pipelines" and isinstance(value, dict):
             for label, held in value.items():
                 if isinstance(held, dict) and isinstance(held.get("impl"), str):
-                    _code(notes, f"the pipeline {label}", held["impl"])
+                    _code(notes, f"the pipeline {label}", held["impl"], look)
         elif key == "trust_remote_code" and (value is True or (isinstance(value, str) and value.lower() == "true")):
             notes.add("SL827", "the configuration sets trust_remote_code")
         elif key == "custom_generate" and isinstance(value, str):
-            _code(notes, "custom_generate", value)
+            _code(notes, "custom_generate", value, look)
         elif key == "auto_mapping" and isinstance(value, dict) and isinstance(value.get("parent_library"), str):
             _library(notes, value["parent_library"], str(value.get("base_model_class")))
         elif _KERNELS.match(key) and isinstance(value, str) and "/" in value:
@@ -125,7 +133,7 @@ def _texts(value: Any) -> Iterator[tuple[str, str]]:
         yield from ((str(key), text) for text in (held if isinstance(held, list) else [held]) if isinstance(text, str))
 
 
-def _code(notes: Notes, label: str, reference: str) -> None:
+def _code(notes: Notes, label: str, reference: str, look: Look) -> None:
     """Code that is named by file and class, here or in another repository."""
     shown = f"{escape(label, 60)} is {escape(reference, 120)}"
     if _ELSEWHERE in reference:
@@ -134,7 +142,9 @@ def _code(notes: Notes, label: str, reference: str) -> None:
         notes.add("SL824", f"{shown}, which leads out of the directory")
     else:
         odd = "" if _REFERENCE.match(reference) else ", no name of a module and a class"
-        notes.add("SL821", f"{shown}, code in the same directory{odd}")
+        does = None if odd else look(reference.partition(".")[0])
+        what = f", which {does}" if does is not None else odd
+        notes.add("SL821", f"{shown}, code in the same directory{what}", level=None if does is None else Level.ERROR)
 
 
 def _library(notes: Notes, library: str, name: str) -> None:
@@ -183,11 +193,11 @@ def _router(notes: Notes, root: Mapping[str, Any]) -> None:
                 judge_import(notes, "types", value)
 
 
-def _pipeline(notes: Notes, root: Mapping[str, Any]) -> None:
+def _pipeline(notes: Notes, root: Mapping[str, Any], look: Look) -> None:
     """diffusers' model_index.json."""
     name = root.get("_class_name")
     if isinstance(name, list):
-        _code(notes, "the pipeline", ".".join(str(part) for part in name))
+        _code(notes, "the pipeline", ".".join(str(part) for part in name), look)
     if name is None or "_diffusers_version" not in root:
         return
     for key, value in root.items():

@@ -7,15 +7,18 @@ is claimed, by what it says and never by its name.
 from __future__ import annotations
 
 import re
+import stat
+from pathlib import Path
 from typing import Final
 
-from safeload.errors import MalformedError
+from safeload.errors import MalformedError, SafeloadError
 from safeload.findings import Level, escape
 from safeload.formats.base import Contents
 from safeload.formats.chat_template import judge_template
 from safeload.formats.container import Notes
 from safeload.formats.hub_config import judge_config
 from safeload.formats.json_tree import parse_json
+from safeload.formats.python_source import LARGEST, dangerous_calls
 from safeload.source import Reading, Source
 
 __all__ = ["ConfigFile", "RequirementsFile", "TemplateFile"]
@@ -83,8 +86,24 @@ class ConfigFile(_Claimed):
                 contents.findings = notes.done()
                 return contents
             return None
-        contents.findings, contents.error = judge_config(document)
+        contents.findings, contents.error = judge_config(document, lambda module: _code_beside(source, module))
         return contents
+
+
+def _code_beside(source: Source, module: str) -> str | None:
+    """What the code of a module in the same directory is known to do; None for a member of an archive, which has none."""
+    if source.path is None:
+        return None
+    path = Path(source.path).parent / f"{module}.py"
+    try:
+        info = path.lstat()
+        if not stat.S_ISREG(info.st_mode) or info.st_size > LARGEST:
+            return None
+        with Source.open(path) as code:
+            calls = dangerous_calls(bytes(code.view(0, code.size)).decode("utf-8", "replace"))
+    except (OSError, SafeloadError):
+        return None
+    return next((f"{what} in line {line} of {escape(module, 60)}.py" for line, what in calls), None)
 
 
 class TemplateFile(_Claimed):

@@ -214,6 +214,27 @@ def test_a_directory_shows_the_findings_at_their_files(tmp_path: Path, capsys: p
     assert sorted(Path(item["path"]).name for item in result["skipped"]) == ["README.md", "modeling.py"]
 
 
+@pytest.mark.parametrize(
+    ("code", "level"),
+    [
+        ("import os\n\nclass Model:\n    def __init__(self):\n        os.system('id')\n", "error"),
+        ("class Model:\n    pass\n", "warning"),
+        ("not python (", "warning"),
+        (None, "warning"),
+    ],
+)
+def test_code_that_is_named_is_looked_at(tmp_path: Path, capsys: pytest.CaptureFixture[str], code: str | None, level: str) -> None:
+    """That nothing dangerous is called by name is no promise: the code stays unjudged."""
+    (tmp_path / "config.json").write_text('{"auto_map": {"AutoModel": "modeling.Model"}}')
+    if code is not None:
+        (tmp_path / "modeling.py").write_text(code)
+    status, result = run_json(tmp_path, capsys)
+    assert status == 1
+    (found,) = result["files"][0]["findings"]
+    assert (found["rule"], found["level"]) == ("SL821", level)
+    assert ("line 5 of modeling.py" in found["message"]) is (level == "error")
+
+
 def test_a_repository_in_an_archive_is_read_the_same() -> None:
     report = scan(forge(Part("r/config.json", b'{"auto_map": {"AutoModel": "owner/repo--m.Model"}}'), Part("r/README.md", b"text")))
     assert [(item.rule, item.member) for item in report.findings if item.level is E] == [("SL822", "r/config.json")]
