@@ -159,6 +159,10 @@ class ArrayParts:
             raise MalformedError("an array that was not given its state").under("SL303")
         return array.dtype.str[1:], tuple(array.shape)
 
+    def integer_of(self, value: Any) -> int | None:
+        """The value of one of numpy's integers; None for anything else."""
+        return int(value) if isinstance(value, np.integer) else None
+
     # ---- generators
 
     def make_generator(self, what: str, args: tuple[Any, ...]) -> Any:

@@ -67,6 +67,10 @@ class RealArrays(ArrayAnswers):
         """The type of an array, without its byte order, and its shape."""
         return self.arrays.array_facts(array)
 
+    def integer_of(self, value: Any) -> int | None:
+        """The value of one of numpy's integers."""
+        return self.arrays.integer_of(value)
+
     def generator_of(self, value: Any) -> tuple[str, str]:
         """What a generator is, and the name of its bit generator."""
         return self.arrays.generator_of(value)

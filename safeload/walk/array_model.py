@@ -51,6 +51,15 @@ class ArrayAnswers:
             return self.array_type(array.args[1]).text[1:], array.args[0]
         raise MalformedError("not an array").under("SL303")
 
+    def integer_of(self, value: Any) -> int | None:
+        """The value of one of numpy's integers; None for anything else."""
+        if not isinstance(value, Call) or value.global_name != "numpy.scalar":
+            return None
+        text = self.array_type(value.args[0]).text
+        if text[1:2] not in ("u", "i"):
+            return None
+        return int.from_bytes(value.args[1], "big" if text[0] == ">" else "little", signed=text[1] == "i")
+
     def generator_of(self, value: Any) -> tuple[str, str]:
         """What a generator value is, "RandomState", and the name of its bit generator."""
         if not isinstance(value, Call):

@@ -304,11 +304,14 @@ def _set_wrapper(model: Model, target: Any, state: dict[str, Any], at: int) -> A
     shape, dtype, order = check_sizes(state["shape"]), state["dtype"], state.get("order", "C")
     if order not in ("C", "F"):
         raise _bad(f"an array in the order {escape(repr(order), 40)}")
-    if model.name_of(state.get("subclass")) != "numpy.ndarray":
+    subclass = state.get("subclass")
+    other = subclass if type(subclass) is Inert and model.unknown == "inert" else None
+    if other is None and model.name_of(subclass) != "numpy.ndarray":
         raise MalformedError("an array of a class that is not modelled").under("SL104")
     data = bytes(walker.raw[found.data : found.end])
     check_length(model.array_type(dtype), shape, len(data))
-    return model.make("numpy.ndarray", (shape, dtype, order, data), k.NPARRAY)
+    array = model.make("numpy.ndarray", (shape, dtype, order, data), k.NPARRAY)
+    return array if other is None else Inert(other.global_name, args=(array,), via="REDUCE")
 
 
 HANDLERS.update(dict.fromkeys(WRAPPERS, _wrapper))

@@ -146,7 +146,11 @@ def _check_seed(model: Model, state: Any) -> dict[str, Any]:
     """A seed sequence: (entropy, children, pool, pool size, spawn key); the pool follows from the others and is not taken."""
     if type(state) is not tuple or len(state) != 5:
         raise _bad("the state of a seed sequence that no known numpy writes")
-    entropy, children, _, size, key = state
+    entropy: Any = state[0]
+    _, children, _, size, key = state
+    drawn = model.integer_of(entropy)
+    if drawn is not None:
+        entropy = drawn  # scikit-learn draws it with numpy; as a plain number it means the same
     numbers = list(entropy) if type(entropy) in (list, tuple) else [entropy]
     spawned = list(key) if type(key) in (list, tuple) else [None]
     small = all(type(number) is int and number >= 0 and number.bit_length() <= _SEED_BITS for number in [*numbers, *spawned])

@@ -188,7 +188,7 @@ def test_deceptive_names_say_why(module: str, attribute: str, why: str) -> None:
         ("pkg", "numpy.load", Level.ERROR),
         ("pkg", "Class.method.__globals__", Level.ERROR),
         ("pkg", "a b", Level.ERROR),
-        ("scipy.interpolate._interpolate", "interp1d._call_linear_np", Level.WARNING),
+        ("scipy.signal._ltisys", "dlti._step", Level.WARNING),
         ("pkg", "helpers.function", Level.WARNING),
     ],
 )
