@@ -46,7 +46,7 @@ class TarFile:
         names = {member.name.removeprefix("./") for member in archive.members}
         if _NEMO in names:
             contents.format = "nemo"
-        elif any(name.lower() == _TORCHSERVE for name in names):
+        elif any(name.lower().endswith(_TORCHSERVE) for name in names):
             from safeload.formats.torchserve_file import judge_archive
 
             contents.format = "torchserve"

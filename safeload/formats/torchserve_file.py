@@ -24,7 +24,7 @@ from safeload.formats.zip_container import archive_of, read_member
 from safeload.formats.zip_file import read_zip
 from safeload.source import Limits, Reading, Source
 
-__all__ = ["MANIFEST", "TorchServeFile", "judge_archive"]
+__all__ = ["MANIFEST", "TorchServeFile", "is_manifest", "judge_archive"]
 
 MANIFEST: Final = "MAR-INF/MANIFEST.json"
 _LARGEST: Final = 1 << 20
@@ -57,12 +57,15 @@ class TorchServeFile:
 
 
 def _manifest(archive: Archive) -> Member | None:
-    """The manifest, also under a name of other case or with "./" in front: extracting it may make it the real one."""
+    """The manifest, also under a name of other case or with "./" in front (extracting it may make it the real one), or in a top directory."""
     found = archive.by_name.get(MANIFEST)
-    if found is None:
-        wanted = MANIFEST.lower()
-        found = next((one for one in archive.members if posixpath.normpath(one.name.replace("\\", "/")).lower() == wanted), None)
-    return found
+    return found if found is not None else next((one for one in archive.members if is_manifest(one.name)), None)
+
+
+def is_manifest(name: str) -> bool:
+    """Whether a member's name is that of a manifest, when the archive is unpacked anywhere; tar archives have a directory around it."""
+    path = posixpath.normpath(name.replace("\\", "/")).lower()
+    return path.removeprefix(f"{path.partition('/')[0]}/" if path.count("/") == 2 else "") == MANIFEST.lower()
 
 
 def judge_archive(archive: Archive, read: Callable[[Member], memoryview], contents: Contents) -> None:

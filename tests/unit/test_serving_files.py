@@ -251,7 +251,8 @@ def test_what_a_model_archive_runs_is_told(data: bytes, rule: str, level: Level)
 def test_an_archive_as_tar_is_judged_the_same() -> None:
     manifest = json.dumps({"model": {"handler": "h.py", "serializedFile": "m.pkl"}}).encode()
     data = tar({MANIFEST: manifest, "h.py": b"import os\nos.system('x')\n", "m.pkl": b"\x80\x04}."})
-    for made in (data, gzip.compress(data, mtime=0)):
+    inside = tar({f"m/{name}": held for name, held in {MANIFEST: manifest, "h.py": b"eval('x')", "m.pkl": b"\x80\x04}."}.items()})
+    for made in (data, gzip.compress(data, mtime=0), inside):
         assert rules(made) == {"SL863": W, "SL864": E}
 
 
