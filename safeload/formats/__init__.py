@@ -213,6 +213,30 @@ def _xgboost_ubjson() -> Format:
     return XGBoostUbjsonFile()
 
 
+def _fasttext() -> Format:
+    from safeload.formats.vectors_file import FastTextFile
+
+    return FastTextFile()
+
+
+def _word2vec() -> Format:
+    from safeload.formats.vectors_file import Word2VecFile
+
+    return Word2VecFile()
+
+
+def _sentencepiece() -> Format:
+    from safeload.formats.sentencepiece_file import SentencePieceFile
+
+    return SentencePieceFile()
+
+
+def _msgpack() -> Format:
+    from safeload.formats.msgpack_file import MsgpackFile
+
+    return MsgpackFile()
+
+
 def _torch_tar() -> Format:
     from safeload.formats.torch_tar_file import TorchTarFile
 
@@ -279,12 +303,16 @@ FORMATS: Final[tuple[Format, ...]] = (
     _Reader("xgboost-binary", first.may_be_xgboost_binary, _xgboost_binary),
     _Reader("xgboost-json", first.may_be_keras_json, _xgboost_json),
     _Reader("xgboost-ubjson", first.may_be_ubjson, _xgboost_ubjson),
+    _Reader("fasttext", first.may_be_fasttext, _fasttext),
+    _Reader("word2vec", first.may_be_word2vec, _word2vec),
+    _Reader("sentencepiece", first.may_be_sentencepiece, _sentencepiece),
     _Reader("torch-tar", first.may_be_tar, _torch_tar),
     _Reader("tar", first.may_be_tar, _tar),
     _Reader("compressed", first.may_be_compressed, _compressed),
     _Reader("torch-legacy", first.may_be_torch_legacy, _torch_legacy),
     _Reader("joblib", _may_be_joblib, _joblib),
     _PICKLE,
+    _Reader("msgpack", first.may_be_msgpack, _msgpack),
     _Reader("index", first.may_be_json, _index),
     _Reader("config", first.may_be_config, _config),
     _Reader("chat-template", first.may_be_text, _template),

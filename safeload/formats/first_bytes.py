@@ -21,13 +21,16 @@ __all__ = [
     "may_be_checkpoint",
     "may_be_compressed",
     "may_be_config",
+    "may_be_fasttext",
     "may_be_gguf",
     "may_be_json",
     "may_be_keras_json",
     "may_be_lightgbm",
+    "may_be_msgpack",
     "may_be_npy",
     "may_be_onnx",
     "may_be_safetensors",
+    "may_be_sentencepiece",
     "may_be_sevenzip",
     "may_be_tar",
     "may_be_tensorflow",
@@ -35,6 +38,7 @@ __all__ = [
     "may_be_tflite",
     "may_be_torch_legacy",
     "may_be_ubjson",
+    "may_be_word2vec",
     "may_be_xgboost_binary",
     "may_be_xml",
     "may_be_yaml",
@@ -228,3 +232,28 @@ def may_be_xgboost_binary(source: Source) -> bool:
     """XGBoost's magic, or a short text's length where its old header ends."""
     head = source.head(144)
     return head[:4] == b"binf" or (len(head) == 144 and 0 < head[136] < 100 and not any(head[137:144]))
+
+
+def may_be_fasttext(source: Source) -> bool:
+    """fastText's magic."""
+    return source.head(4) == b"\xba\x16O/"
+
+
+def may_be_word2vec(source: Source) -> bool:
+    """A number."""
+    return source.head(2)[:1].isdigit()
+
+
+def may_be_sentencepiece(source: Source) -> bool:
+    """A message of a message of a text."""
+    head = source.head(4)
+    return head[:1] == b"\n" and head[2:3] == b"\n"
+
+
+def may_be_msgpack(source: Source) -> bool:
+    """A map whose first key is a text, or the empty map alone."""
+    head = source.head(6)
+    if not head or (head[0] & 0xF0 != 0x80 and head[0] not in (0xDE, 0xDF)):
+        return False
+    key = head[{0xDE: 3, 0xDF: 5}.get(head[0], 1) :][:1]
+    return (source.size == 1 and head == b"\x80") or (bool(key) and (0xA0 <= key[0] < 0xC0 or key[0] in (0xC4, 0xD9, 0xDA)))

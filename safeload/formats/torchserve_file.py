@@ -57,7 +57,7 @@ class TorchServeFile:
 
 
 def _manifest(archive: Archive) -> Member | None:
-    """The manifest, also under a name of other case or with "./" in front (extracting it may make it the real one), or in a top directory."""
+    """The manifest: where TorchServe looks, or where unpacking the archive somewhere would put it."""
     found = archive.by_name.get(MANIFEST)
     return found if found is not None else next((one for one in archive.members if is_manifest(one.name)), None)
 

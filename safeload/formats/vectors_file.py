@@ -16,6 +16,7 @@ from safeload.formats.container import Notes
 from safeload.formats.polyglot import second_stream
 from safeload.formats.storages import as_finding
 from safeload.source import Reading, Source
+from safeload.walk import finding
 
 __all__ = ["FastTextFile", "Word2VecFile"]
 
@@ -28,6 +29,7 @@ _CHUNK: Final = 1 << 20
 _MOST_WORDS: Final = 50_000_000
 _WORD2VEC: Final = re.compile(rb"(\d{1,10}) (\d{1,6})\n")
 _LOOKED_AT: Final = 1_000
+_WHOLE: Final = 64 << 20
 
 
 class FastTextFile:
@@ -73,7 +75,8 @@ class _FastText:
     def need(self, nbytes: int, what: str) -> None:
         """Raise unless so many bytes are left."""
         if nbytes < 0 or nbytes > self.source.size - self.at:
-            raise MalformedError(f"{what} takes {nbytes} bytes, and {self.source.size - self.at} are left", where=f"@{self.at}").under("SL851")
+            message = f"{what} takes {nbytes} bytes, and {self.source.size - self.at} are left"
+            raise MalformedError(message, where=f"@{self.at}").under("SL851")
 
     def skip(self, nbytes: int, what: str) -> None:
         """Go over bytes that say nothing."""
@@ -122,7 +125,8 @@ class _FastText:
                 piece = self.source.read(start, min(_CHUNK, self.source.size - start))
                 end = piece.find(b"\0", 0, _LONGEST_WORD)
                 if end < 0 or end + 10 > len(piece):
-                    raise MalformedError(f"{count} words are announced, and the text ends after {number}", where=f"@{self.at}").under("SL851")
+                    message = f"{count} words are announced, and the text ends after {number}"
+                    raise MalformedError(message, where=f"@{self.at}").under("SL851")
             self.at = start + end + 10
 
     def matrix(self, name: str, *, quantised: bool) -> None:
@@ -183,8 +187,8 @@ class Word2VecFile:
         return at <= source.size
 
     def read(self, source: Source, reading: Reading) -> Contents:
-        """Say what it is: words and numbers."""
-        contents = Contents(format=self.name, end=source.size)
+        """Go from word to word: all of a file of ordinary size, as far as the claim went in a larger one."""
+        contents = Contents(format=self.name)
         second_stream(source, reading, contents)
         match = _WORD2VEC.match(source.head(64))
         if match is None:
@@ -192,4 +196,20 @@ class Word2VecFile:
         count, dim = int(match[1]), int(match[2])
         contents.metadata |= {"words": str(count), "dimensions": str(dim)}
         contents.listed.append(Listed("vectors", "F32", (count, dim), 4 * count * dim))
+        if source.size <= _WHOLE:
+            self._all(bytes(source.view(0, source.size)), match.end(), count, dim, contents)
         return contents
+
+    @staticmethod
+    def _all(data: bytes, at: int, count: int, dim: int, contents: Contents) -> None:
+        for number in range(count):
+            space = data.find(b" ", at, at + _LONGEST_WORD)
+            if space < 0 or space + 4 * dim >= len(data):
+                contents.error = f"{count} words are announced, and the file ends after {number}"
+                contents.findings.append(finding("SL855", contents.error, offset=at))
+                return
+            at = space + 1 + 4 * dim
+        rest = data[at:].strip(b"\n")
+        contents.end = at if rest else len(data)
+        if rest:
+            contents.findings.append(finding("SL126", f"{len(rest)} bytes follow the vectors", offset=at))
