@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any
 
 from safeload.context import Context
-from safeload.errors import MalformedError, UsageError
+from safeload.errors import MalformedError, SafeloadError, UnsupportedError, UsageError
 from safeload.findings import escape
 from safeload.formats import Contents
-from safeload.program import Region, TensorSpec
+from safeload.program import Region
 from safeload.reporting import examine
 from safeload.source import Source
 
@@ -25,16 +25,26 @@ class LazyFile:
 
     A tensor's bytes are read when it is asked for. When the file is pinned, every leaf that a tensor touches is read into memory,
     compared with the list of leaves, and used from there, so that a change to the file at any time is seen.
+
+    Args:
+        source: The file.
+        table: What it goes by, as `tensor_table.tables_of` gives it.
+        others: Other names that are understood.
+        metadata: The file's own small facts.
+        verified: Verified reads, when it is pinned.
     """
 
-    def __init__(self, source: Source, table: dict[str, TensorSpec], metadata: dict[str, str], verified: Verified | None) -> None:
+    def __init__(
+        self, source: Source, table: Mapping[str, Any], others: Mapping[str, Any], metadata: dict[str, str], verified: Verified | None
+    ) -> None:
         self._source = source
         self._table = table
+        self._others = others
         self._metadata = metadata
         self._verified = verified
 
     def keys(self) -> list[str]:
-        """Names of all tensors, in file order."""
+        """Names of all tensors, in file order: those of `safeload.state_dict` where the file holds objects, else the keys there."""
         return list(self._table)
 
     def metadata(self) -> dict[str, str]:
@@ -48,24 +58,36 @@ class LazyFile:
             UsageError: there is no tensor of this name.
             PinError: a leaf that it touches is not the pinned one.
             MalformedError: it does not lie in the file as it says.
+            UnsupportedError: it can only be made by a load.
         """
-        from safeload.build.lazily import tensor_of
+        from safeload.build import torch_module
 
-        spec = self._spec(name)
-        return tensor_of(spec, self._read)
+        torch_module()
+        from safeload.build.lazy_values import value_of
+
+        return self._located(lambda: value_of(self._value(name), self._read))
 
     def get_slice(self, name: str) -> Any:
         """Return an object that takes indices and gives that part of a tensor: `f.get_slice("w")[2:4]`."""
         from safeload.build.lazily import LazySlice
+        from safeload.tensor_table import spec_of
 
-        spec = self._spec(name)
+        spec = spec_of(self._value(name))
+        if spec is None:
+            raise UnsupportedError("only a dense tensor has slices", where=self._source.name, hint="get_tensor() gives it as a whole")
         return LazySlice(spec, self._read)
 
-    def _spec(self, name: str) -> TensorSpec:
-        spec = self._table.get(name)
-        if spec is None:
-            raise UsageError(f"no tensor is named {escape(name)!r}", where=self._source.name, hint="keys() lists them")
-        return spec
+    def _value(self, name: str) -> Any:
+        found = self._table.get(name, self._others.get(name))
+        if found is None:
+            raise UsageError(f"no tensor is named {escape(str(name))!r}", where=self._source.name, hint="keys() lists them")
+        return found
+
+    def _located(self, make: Callable[[], Any]) -> Any:
+        try:
+            return make()
+        except SafeloadError as error:
+            raise error.at(self._source.name) from error.__cause__
 
     def _read(self, region: Region, view: memoryview) -> None:
         """Fill `view` with `region`, a stored range of the file, verified when the file is pinned."""
@@ -79,7 +101,7 @@ class _Several(LazyFile):
     """The files of an index, opened as one: each reads and verifies its own tensors."""
 
     def __init__(self, source: Source, parts: dict[str, LazyFile]) -> None:
-        super().__init__(source, {}, {}, None)
+        super().__init__(source, {}, {}, {}, None)
         self._parts = parts
 
     def keys(self) -> list[str]:
@@ -109,7 +131,9 @@ class _Several(LazyFile):
 
 @contextmanager
 def open(f: Any, *, policy: Any = None, lock: Any = None) -> Iterator[LazyFile]:
-    """Open a model file for reading tensors one at a time.
+    """Open a model file for reading tensors one at a time. Nothing in it is run: objects in it are only described.
+
+    A whole pickled module opens under the names of its state dict. Every tensor that `safeload.state_dict` gives can be had.
 
     Args:
         f: A path, a file object, bytes, a model's name in the lockfile, or an address as for `safeload.scan`.
@@ -129,12 +153,12 @@ def open(f: Any, *, policy: Any = None, lock: Any = None) -> Iterator[LazyFile]:
 def _opened(f: Any, context: Context, stack: ExitStack, *, part: bool = False) -> LazyFile:
     """Open one file, or all files of an index; the stack closes them."""
     from safeload.gate import Gate, announced, refuse_unreadable
-    from safeload.tensor_table import table_of
+    from safeload.tensor_table import tables_of
 
     target = context.target(f, remote=not part)
     source = stack.enter_context(Source.open(target.file))
     contents, report = examine(source)
-    gate = Gate(context, target, source, report, inert=False)
+    gate = Gate(context, target, source, report, inert=True)
     with announced(gate):
         refuse_unreadable(source, contents, report)
         if contents is None:
@@ -151,7 +175,7 @@ def _opened(f: Any, context: Context, stack: ExitStack, *, part: bool = False) -
             from safeload.verified import Verified
 
             verified = Verified.of(source, contents, gate)
-        return LazyFile(source, table_of(contents), dict(contents.metadata), verified)
+        return LazyFile(source, *tables_of(contents), dict(contents.metadata), verified)
 
 
 def _several(contents: Contents, source: Source, context: Context, stack: ExitStack, *, part: bool) -> LazyFile:

@@ -10,14 +10,14 @@ from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Final
 
-from safeload.errors import LimitError, UnsupportedError
+from safeload.errors import LimitError, UnsupportedError, UsageError
 from safeload.findings import escape
 from safeload.formats import Contents
 from safeload.program import Call, Inert, ScriptClass, TensorSpec
 from safeload.walk import kinds
 from safeload.walk.model import Model, build
 
-__all__ = ["IsTensor", "as_modules", "children", "find_state_dict", "flatten", "is_spec", "module_children", "spec_of", "table_of"]
+__all__ = ["IsTensor", "as_modules", "children", "find_state_dict", "flatten", "is_spec", "module_children", "spec_of", "tables_of"]
 
 IsTensor = Callable[[Any], bool]
 _MODULE_KEYS: Final = ("_parameters", "_buffers", "_modules")
@@ -192,26 +192,39 @@ def flatten(value: Any, is_tensor: IsTensor) -> Iterator[tuple[str, Any]]:
             todo.extend((f"{name}.{key}" if name else key, item, False) for key, item in reversed(parts_of[id(node)]))
 
 
-def table_of(contents: Contents) -> dict[str, TensorSpec]:
-    """Every dense tensor of a file by name, without building any.
+def tables_of(contents: Contents) -> tuple[Mapping[str, Any], Mapping[str, Any]]:
+    """Every tensor of a file by name, as a spec or a call, without building any.
+
+    Returns:
+        The names that the file goes by, and others that are understood. A file of plain data goes by the keys that lead to each
+        tensor; one that holds objects by the names of its state dict, as `safeload.state_dict` finds it.
 
     Raises:
         UnsupportedError: the file has no tensors to give by name.
+        UsageError: two tensors have the same name.
         MalformedError: a value in its stream breaks a rule.
     """
     if contents.table is not None:
-        return dict(contents.table)
+        return contents.table, {}
     main = contents.main
     if main is None:
         raise UnsupportedError(f"a {contents.format} file has no tensors to open by name")
     tree = as_modules(build(main.walk, Model(main.walk, unknown="inert", persistent=main.persistent)), contents.modules)
-    table: dict[str, TensorSpec] = {}
-    for name, value in flatten(tree, is_spec):
-        spec = spec_of(value)
-        if spec is not None:
-            table.setdefault(name or "tensor", spec)
-    if not table:
-        raise UnsupportedError("no dense tensor is in the file", hint=f"its format is {escape(contents.format)}")
+    everything = list(flatten(tree, is_spec))
+    weights = list(flatten(find_state_dict(tree, is_spec), is_spec))
+    if not everything:
+        raise UnsupportedError("no tensor is in the file", hint=f"its format is {escape(contents.format)}")
+    objects = bool(main.walk.unmodelled or contents.modules)
+    first, second = (weights, everything) if objects else (everything, weights)
+    return _once(first), dict(second)
+
+
+def _once(named: list[tuple[str, Any]]) -> dict[str, Any]:
+    table: dict[str, Any] = {}
+    for name, value in named:
+        if name in table:
+            raise UsageError(f"two tensors are named {escape(name)!r}", hint="safeload.load gives them as they are nested")
+        table[name or "tensor"] = value
     return table
 
 

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import sys
+import zlib
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Final
 
-from safeload.errors import LimitError, UnsupportedError
+from safeload.errors import LimitError, MalformedError
+from safeload.findings import escape
 from safeload.program import COMPLEX, DTYPE_BITS, Region, TensorSpec
+from safeload.source import Limits
 
-__all__ = ["LazySlice", "tensor_of"]
+__all__ = ["LazySlice", "Read", "tensor_of"]
+
+_LIMITS: Final = Limits()
 
 Read = Callable[[Region, memoryview], None]
 
@@ -22,7 +27,11 @@ def tensor_of(spec: TensorSpec, read: Read) -> Any:
         read: Fills a buffer with a stored range of the file, verified.
 
     Returns:
-        A tensor of `spec.shape`. A contiguous one reads its own bytes only; any other its whole storage.
+        A tensor of `spec.shape`. A contiguous one reads its own bytes only; any other, or one that is packed, its whole storage.
+
+    Raises:
+        MalformedError: its storage is not in the file as it says.
+        LimitError: it does not fit into memory, or unpacks to more than `Limits` grants.
     """
     import torch
 
@@ -31,9 +40,13 @@ def tensor_of(spec: TensorSpec, read: Read) -> Any:
         storage = storage.base
         base += storage.base_offset
     region = storage.region
-    if region is None or region.packed is not None:
-        raise UnsupportedError("a compressed tensor cannot be read alone", hint="use safeload.load")
     size = DTYPE_BITS[spec.dtype] // 8
+    if region is None and (storage.nbytes or spec.nbytes):
+        raise MalformedError(f"storage {escape(storage.key)!r} has no bytes in the file").under("SL304")
+    if region is not None and region.nbytes != storage.nbytes:
+        raise MalformedError(
+            f"storage {escape(storage.key)!r} has {storage.nbytes} bytes, and its record {region.nbytes}"
+        ).under("SL302")
     if spec.contiguous:
         first, count, offset = (base + spec.offset) * size, spec.nbytes, 0
         stride = _row_major(spec.shape)
@@ -41,9 +54,10 @@ def tensor_of(spec: TensorSpec, read: Read) -> Any:
         first, count, offset, stride = base * size, spec.storage.nbytes, spec.offset, spec.stride
     try:
         raw = bytearray(count)
+        if region is not None and count:
+            _fill(raw, region, first, read)
     except MemoryError:
         raise LimitError(f"a tensor of {count} bytes does not fit in memory") from None
-    read(Region(region.offset + first, count, member=region.member), memoryview(raw))
     if storage.swap and sys.byteorder:
         _swap(raw, size // 2 if spec.dtype in COMPLEX else size)
     dtype = getattr(torch, spec.dtype)
@@ -56,6 +70,25 @@ def tensor_of(spec: TensorSpec, read: Read) -> Any:
     if spec.neg:
         tensor = torch._neg_view(tensor)
     return tensor.requires_grad_(spec.requires_grad)
+
+
+def _fill(raw: bytearray, region: Region, first: int, read: Read) -> None:
+    """Fill `raw` with the bytes of a region from its byte `first` on; a packed one is unpacked as a whole."""
+    if region.packed is None:
+        read(Region(region.offset + first, len(raw), member=region.member), memoryview(raw))
+        return
+    if region.nbytes > region.packed * _LIMITS.inflate_ratio or region.nbytes > _LIMITS.inflate_bytes:
+        raise LimitError(f"{region.packed} bytes that unpack to {region.nbytes}").under("SL208")
+    packed = bytearray(region.packed)
+    read(Region(region.offset, region.packed, member=region.member), memoryview(packed))
+    inflater = zlib.decompressobj(-zlib.MAX_WBITS)
+    try:
+        whole = inflater.decompress(packed, region.nbytes + 1)
+    except zlib.error as error:
+        raise MalformedError(f"{escape(region.member or 'a member')} does not unpack: {error}").under("SL201") from None
+    if len(whole) != region.nbytes or not inflater.eof or inflater.unused_data or not region.check(zlib.crc32(whole)):
+        raise MalformedError(f"{escape(region.member or 'a member')} does not unpack to what its directory says").under("SL209")
+    raw[:] = memoryview(whole)[first : first + len(raw)]
 
 
 def _row_major(shape: tuple[int, ...]) -> tuple[int, ...]:

@@ -193,8 +193,11 @@ def hdf5_start(source: Source, *, front: bool) -> int | None:
     if front and source.head(8) == _HDF5:
         return 0
     at, most = 512, min(source.size, _NEAR) if source.distant else source.size
+    here = bytearray(len(_HDF5))
     while at + 48 <= most:
-        if source.read(at, 8) == _HDF5:
+        # Not kept where it is something else: each place lies in a leaf of its own, which `open` would have to verify for nothing.
+        source.readinto(at, memoryview(here), keep=False)
+        if here == _HDF5:
             return at
         at *= 2
     return None

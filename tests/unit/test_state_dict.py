@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import collections
-import io
 from collections.abc import Callable
 from typing import Any
 
@@ -15,92 +13,14 @@ from safeload.tensor_table import flatten
 from tests.watch import nothing_runs
 
 torch = pytest.importorskip("torch")
+from tests.forge_modules import MODULES, Custom, Extra, Tied, module_file  # noqa: E402
+
 nn = torch.nn
 pytestmark = pytest.mark.torch
 
 
-class _Custom(nn.Module):  # type: ignore[misc, name-defined]
-    """Everything a module may hold besides what torch's own modules do."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.first = nn.Linear(3, 4)
-        self.table = nn.Parameter(torch.randn(2, 3))
-        self.register_parameter("none", None)
-        self.register_buffer("seen", torch.arange(4))
-        self.register_buffer("scratch", torch.ones(5), persistent=False)
-        self.register_buffer("nothing", None)
-        self.plain = torch.full((3,), 7.0)
-        self.config = {"a": [1, 2], "t": torch.zeros(1)}
-        self.last = nn.Sequential(nn.Conv2d(3, 2, 3), nn.BatchNorm2d(2), nn.ReLU())
-        self.empty = None
-
-
-class _Tied(nn.Module):  # type: ignore[misc, name-defined]
-    def __init__(self) -> None:
-        super().__init__()
-        self.embedding = nn.Embedding(5, 3)
-        self.head = nn.Linear(3, 5, bias=False)
-        self.head.weight = self.embedding.weight
-        self.block = nn.Linear(3, 3)
-        self.again = self.block
-
-
-class _Extra(nn.Linear):  # type: ignore[misc, name-defined]
-    def get_extra_state(self) -> Any:
-        return {"calls": 3}
-
-    def set_extra_state(self, state: Any) -> None:
-        pass
-
-
-def _shared_often() -> Any:
-    layer = nn.Linear(2, 2)
-    return nn.ModuleList([layer] * 100)
-
-
-def _weight_norm() -> Any:
-    with pytest.warns(FutureWarning):
-        return nn.utils.weight_norm(nn.Linear(3, 4), "weight")
-
-
-MODULES: dict[str, Callable[[], Any]] = {
-    "linear": lambda: nn.Linear(3, 4),
-    "linear-half": lambda: nn.Linear(3, 4).half(),
-    "conv": lambda: nn.Conv2d(3, 4, 3),
-    "batchnorm": lambda: nn.BatchNorm1d(4),
-    "sequential": lambda: nn.Sequential(nn.Linear(2, 3), nn.ReLU(), nn.Dropout(), nn.Linear(3, 1)),
-    "named-sequential": lambda: nn.Sequential(collections.OrderedDict(a=nn.Linear(2, 3), b=nn.Tanh())),
-    "module-list": lambda: nn.ModuleList([nn.Linear(2, 2), nn.Linear(2, 2)]),
-    "module-dict": lambda: nn.ModuleDict({"x": nn.Linear(2, 2), "y": nn.PReLU()}),
-    "parameter-list": lambda: nn.ParameterList([nn.Parameter(torch.ones(2)), nn.Parameter(torch.zeros(3))]),
-    "parameter-dict": lambda: nn.ParameterDict({"u": nn.Parameter(torch.ones(2)), "v": nn.Parameter(torch.zeros(3))}),
-    "attention": lambda: nn.MultiheadAttention(4, 2),
-    "attention-kdim": lambda: nn.MultiheadAttention(4, 2, kdim=3, vdim=3, add_bias_kv=True),
-    "transformer": lambda: nn.TransformerEncoder(nn.TransformerEncoderLayer(4, 2, 8), 2, enable_nested_tensor=False),
-    "lstm": lambda: nn.LSTM(3, 4, num_layers=2, bidirectional=True),
-    "gru-proj": lambda: nn.GRU(3, 4),
-    "data-parallel": lambda: nn.DataParallel(nn.Linear(3, 4)),
-    "averaged": lambda: torch.optim.swa_utils.AveragedModel(nn.Linear(3, 4)),
-    "spectral-norm-old": lambda: nn.utils.spectral_norm(nn.Linear(3, 4)),
-    "weight-norm-old": _weight_norm,
-    "custom": _Custom,
-    "tied": _Tied,
-    "shared-often": _shared_often,
-    "frozen": lambda: nn.Linear(3, 4).requires_grad_(requires_grad=False),
-}
-
-
-def saved(value: Any, **options: Any) -> io.BytesIO:
-    """Save as torch does, and go back to the start."""
-    file = io.BytesIO()
-    torch.save(value, file, **options)
-    file.seek(0)
-    return file
-
-
 def read(value: Any, key: str | None = None, **options: Any) -> dict[str, Any]:
-    file = saved(value, **options)
+    file = module_file(value, **options)
     with nothing_runs():
         return safeload.state_dict(file, key=key, policy={"unpinned": "allow"}, lock=False)
 
@@ -127,7 +47,9 @@ def _groups(tensors: dict[str, Any]) -> list[list[str]]:
 @pytest.fixture(scope="module", autouse=True)
 def _warm() -> None:
     """What safeload imports late is imported before anybody watches for imports."""
-    safeload.state_dict(saved(nn.Linear(1, 1)), policy={"unpinned": "allow"}, lock=False)
+    for zipped in (True, False):
+        file = module_file(nn.Linear(1, 1), _use_new_zipfile_serialization=zipped)
+        safeload.state_dict(file, policy={"unpinned": "allow"}, lock=False)
 
 
 @pytest.mark.parametrize("zipped", [True, False], ids=["zip", "legacy"])
@@ -141,20 +63,20 @@ def test_a_pickled_module_gives_what_its_state_dict_gives(name: str, zipped: boo
 @pytest.mark.parametrize("protocol", [2, 3, 4, 5])
 def test_every_pickle_protocol_gives_the_same_names(protocol: int) -> None:
     """Objects are written with other opcodes from protocol 4 on."""
-    module = _Custom()
+    module = Custom()
     assert_same(read(module, pickle_protocol=protocol), module.state_dict())
 
 
 def test_extra_state_needs_code_and_is_left_out() -> None:
     """`get_extra_state` is a method of the class; the weights are all there without it."""
-    module = nn.Sequential(_Extra(2, 2))
+    module = nn.Sequential(Extra(2, 2))
     wanted = {name: value for name, value in module.state_dict().items() if not name.endswith("_extra_state")}
     assert_same(read(module), wanted)
 
 
 def test_a_state_dict_comes_as_it_is() -> None:
     """Order, aliasing and Parameters as in the file."""
-    weights = _Tied().state_dict()
+    weights = Tied().state_dict()
     assert_same(read(weights), weights)
 
 
@@ -242,7 +164,7 @@ def test_a_granted_class_is_not_made() -> None:
     """Policy may let `load` build the class; `state_dict` has no use for it, and runs nothing of it."""
     module = nn.Linear(2, 3)
     policy = {"unpinned": "allow", "allow-globals": ["torch.nn.modules.linear.Linear"]}
-    assert_same(safeload.state_dict(saved(module), policy=policy, lock=False), module.state_dict())
+    assert_same(safeload.state_dict(module_file(module), policy=policy, lock=False), module.state_dict())
 
 
 def test_a_module_that_holds_itself_ends() -> None:
