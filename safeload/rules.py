@@ -151,6 +151,16 @@ RULES: Final[dict[str, Rule]] = {
         Rule("SL727", "tflite-custom-operator", _W, "an operator of a TensorFlow Lite model that comes out of a library"),
         Rule("SL728", "tflite-tensor", _E, "a TensorFlow Lite tensor's description contradicts its bytes"),
         Rule("SL729", "tensorflow-unknown-field", _W, "a field that TensorFlow does not have"),
+        # 73x: TorchScript code, .pt2, torch.package and distributed checkpoints
+        Rule("SL731", "script-dangerous-operator", _E, "TorchScript code calls an operator that reaches files, processes or the network"),
+        Rule("SL732", "script-custom-operator", _W, "TorchScript code calls an operator out of a library"),
+        Rule("SL733", "script-unusual-code", _W, "TorchScript code that torch does not write, or more than is looked at"),
+        Rule("SL734", "pt2-target", _E, "an exported program calls something that is no known operator"),
+        Rule("SL735", "pt2-native-code", _E, "an archive carries compiled code that is loaded into the process"),
+        Rule("SL736", "pt2-expression", _E, "an exported program holds an expression that is evaluated and is none of sizes"),
+        Rule("SL737", "package-code", _W, "a torch.package archive carries Python code that runs when it is imported"),
+        Rule("SL738", "package-dangerous-code", _E, "Python code in an archive that starts programs, code or connections"),
+        Rule("SL739", "dcp-malformed", _E, "a distributed checkpoint contradicts itself"),
         # 84x: skops
         Rule("SL841", "skops-dangerous-type", _E, "a skops node names something that is known to run code or to reach out"),
         Rule("SL842", "skops-unknown-type", _W, "a skops node names a type that is none of scikit-learn's"),

@@ -28,6 +28,7 @@ __all__ = ["TorchScriptFile", "TorchZipFile"]
 
 _SMALL: Final = 4096
 _SHOWN: Final = 20
+_CODE: Final = 64 << 20  # bytes of TorchScript code; large models have a few
 _PLAIN_RECORDS: Final = frozenset(
     {"data.pkl", "version", "byteorder", ".format_version", ".storage_alignment", ".data/serialization_id", ".data/version"}
 )
@@ -267,13 +268,26 @@ class TorchScriptFile(_TorchArchive):
         return named or name.startswith(("code/", "constants/", "extra/")) or name.endswith(".debug_pkl")
 
     def _code(self, source: Source, reading: Reading, contents: Contents, records: dict[str, Member]) -> None:
-        """Which attributes of a class are parameters and buffers: it stands in the text of the code, and nowhere else."""
+        """Which attributes of a class are parameters and buffers, and which operators are called: it stands in the text of the code."""
         from safeload.formats.script_code import script_classes
+        from safeload.formats.script_operators import judge_bytecode, judge_code
 
-        left = reading.limits.stream_bytes
+        left = _CODE
+        known: set[str] = set()
         for name, member in records.items():
-            if not (name.startswith("code/") and name.endswith(".py")) or member.region.nbytes > left:
+            bytecode = name == "bytecode.pkl"
+            if not bytecode and not (name.startswith("code/") and name.endswith(".py")):
                 continue
             left -= member.region.nbytes
-            text = bytes(_evidence(source, reading, contents, member)).decode("utf-8", "replace")
+            if left < 0:
+                message = f"more than {_CODE} bytes of code; the rest was not looked at"
+                contents.findings.append(replace(finding("SL733", message), member=member.name))
+                return
+            data = _evidence(source, reading, contents, member)
+            text = "" if bytecode else bytes(data).decode("utf-8", "replace")
+            for found, at in judge_bytecode(data) if bytecode else judge_code(text):
+                if found.message not in known and len(known) < _SHOWN:  # each operator once, where it stands first
+                    known.add(found.message)
+                    place = at if bytecode or text.isascii() else len(text[:at].encode())
+                    contents.findings.append(replace(found, member=member.name, offset=place))
             contents.modules.update(script_classes(name, text))

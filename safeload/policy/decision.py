@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 
 __all__ = ["INERT_RULES", "decide", "signer_reasons", "snippet", "unpinned_finding"]
 
-INERT_RULES: Final = frozenset({"SL101", "SL102", "SL103", "SL104", "SL106"})
-"""What is harmless in a load that builds inert nodes instead of calling: the name and its arguments stay data."""
+INERT_RULES: Final = frozenset({"SL101", "SL102", "SL103", "SL104", "SL106", "SL731", "SL732"})
+"""What is harmless in a load that builds inert nodes instead of calling: the name and its arguments stay data, code stays text."""
 
 # "Could not say", however the reader phrased it: no verdict about content that is not there or not a model.
 _NO_VERDICT: Final = frozenset({"SL129", "SL222", "SL501", "SL502", "SL503"})
