@@ -33,7 +33,7 @@ class Layout:
     Attributes:
         kind: COMPACT, CONTIGUOUS, CHUNKED or VIRTUAL.
         data: For a compact one, the bytes.
-        address: Of the bytes, or of the chunks' B-tree of version 1; None where nothing was written or the index is another.
+        address: Of the bytes, or of the chunks' index; None where nothing was written.
         nbytes: For a contiguous one.
         chunk: Elements of a chunk per dimension, and at last bytes of an element.
         index: For chunks, the index's name.
@@ -87,7 +87,10 @@ def _newer_chunks(cursor: Cursor) -> Layout:
             cursor.skip(4)
         return Layout(CHUNKED, address=_defined(cursor, cursor.address()), nbytes=nbytes, chunk=chunk, index="single")
     names = {2: "implicit", 3: "fixed array", 4: "extensible array", 5: "B-tree"}
-    return Layout(CHUNKED, chunk=chunk, index=names.get(kind, f"of kind {kind}"))
+    if kind not in names:
+        return Layout(CHUNKED, chunk=chunk, index=f"of kind {kind}")
+    cursor.skip({2: 0, 3: 1, 4: 5, 5: 6}[kind])
+    return Layout(CHUNKED, address=_defined(cursor, cursor.address()), chunk=chunk, index=names[kind])
 
 
 def _old(cursor: Cursor) -> Layout:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from safeload.formats.hdf5.space import NotAnalysedError, Space, bad
+from safeload.formats.hdf5.trees import records
 from safeload.lean_dataclass import dataclass
 
 __all__ = ["FractalHeap", "GlobalHeaps", "local_heap"]
@@ -121,6 +122,7 @@ class FractalHeap:
         self.length_width = min((self.most.bit_length() + 6) // 8, (max(1, largest).bit_length() - 1) // 8 + 1)
         self.blocks: list[_Block] = []
         self._seen = 0
+        self._places: dict[int, tuple[int, int]] | None = None
         if root != space.undefined and not rows:
             self.blocks.append(_Block(0, self.first, root))
         elif root != space.undefined:
@@ -170,13 +172,15 @@ class FractalHeap:
 
         Raises:
             MalformedError: it lies in no block.
-            NotAnalysedError: it is too large for a block, and lies elsewhere.
+            NotAnalysedError: its id is of a kind that is not read.
         """
         kind = identity[0] >> 4 & 3
         if kind == 2:
             return self._tiny(identity)
+        if kind == 1:
+            return self._huge(identity)
         if kind != 0:
-            raise NotAnalysedError("an object that is too large for its fractal heap").under("SL815")
+            raise NotAnalysedError(f"an object of a fractal heap of kind {kind}").under("SL815")
         offset = int.from_bytes(identity[1 : 1 + self.offset_width], "little")
         nbytes = int.from_bytes(identity[1 + self.offset_width : 1 + self.offset_width + self.length_width], "little")
         for block in self.blocks:
@@ -185,6 +189,21 @@ class FractalHeap:
                     break
                 return self.space.view(block.address + offset - block.start, nbytes, "an object of a fractal heap")
         raise bad(f"byte {offset} of a fractal heap lies in none of its blocks")
+
+    def _huge(self, identity: memoryview) -> memoryview:
+        """An object that is too large for a block: its place stands in the id, or in a tree by the id's number."""
+        wide, long = self.space.offset_size, self.space.length_size
+        if wide + long < self.id_size:
+            address = int.from_bytes(identity[1 : 1 + wide], "little")
+            nbytes = int.from_bytes(identity[1 + wide : 1 + wide + long], "little")
+            return self.space.view(address, nbytes, "a large object of a fractal heap")
+        if self._places is None:
+            found = ((record.address(), record.length(), record.length()) for record in records(self.space, self.huge, 1))
+            self._places = {number: (address, nbytes) for address, nbytes, number in found}
+        number = int.from_bytes(identity[1 : 1 + min(long, self.id_size - 1)], "little")
+        if number not in self._places:
+            raise bad(f"large object {number} is in no tree of its fractal heap")
+        return self.space.view(*self._places[number], "a large object of a fractal heap")
 
     def _tiny(self, identity: memoryview) -> memoryview:
         if self.id_size <= 17:

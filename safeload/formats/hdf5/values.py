@@ -12,11 +12,11 @@ from math import prod
 from typing import Final
 
 from safeload.formats.hdf5 import datatypes as d
+from safeload.formats.hdf5.chunks import Chunk, chunks
 from safeload.formats.hdf5.datasets import CHUNKED, COMPACT, CONTIGUOUS, Filter, Layout
 from safeload.formats.hdf5.datatypes import Dataspace, Datatype
 from safeload.formats.hdf5.heaps import GlobalHeaps
 from safeload.formats.hdf5.space import NotAnalysedError, Space, bad
-from safeload.formats.hdf5.trees import leaves
 from safeload.lean_dataclass import dataclass
 
 __all__ = ["Reader", "holds_bytes", "holds_references"]
@@ -125,7 +125,7 @@ class Reader:
         """Yield the raw bytes of a dataset; of a chunk, also those that lie behind the dataset's edge."""
         if layout.kind == COMPACT:
             yield layout.data
-        elif layout.address is None and layout.index in ("", "tree", "single"):
+        elif layout.address is None and not layout.index.startswith("of kind"):
             return  # nothing was written
         elif layout.kind == CONTIGUOUS and layout.address is not None:
             nbytes = dataspace.count * kind.size
@@ -134,43 +134,36 @@ class Reader:
             self.left -= nbytes
             yield self.space.view(layout.address, nbytes, "a dataset")
         elif layout.kind == CHUNKED:
-            yield from self._chunks(kind, layout, filters)
+            yield from self._chunks(kind, dataspace, layout, filters)
 
-    def _chunks(self, kind: Datatype, layout: Layout, filters: list[Filter]) -> Iterator[memoryview]:
+    def _chunks(self, kind: Datatype, dataspace: Dataspace, layout: Layout, filters: list[Filter]) -> Iterator[memoryview]:
         whole = prod(layout.chunk[:-1]) * kind.size
-        if layout.index not in ("tree", "single") or layout.address is None:
-            raise NotAnalysedError(f"{kind.name} in chunks, whose index is a {layout.index}").under("SL815")
         if whole > _CHUNK or whole <= 0:
             raise NotAnalysedError(f"{kind.name} in chunks of {whole} bytes").under("SL815")
         unknown = next((step for step in filters if step.number not in (_DEFLATE, _SHUFFLE, _FLETCHER)), None)
         if unknown is not None:
             raise NotAnalysedError(f"{kind.name} in chunks that go through filter {unknown.number}").under("SL815")
-        if layout.index == "single":
-            yield self._chunk(layout.address, layout.nbytes or whole, 0, whole, kind, filters)
-            return
-        key = 8 + 8 * len(layout.chunk)
-        for head, address in leaves(self.space, layout.address, 1, key):
-            nbytes, mask = int.from_bytes(head[:4], "little"), int.from_bytes(head[4:8], "little")
-            yield self._chunk(address, nbytes, mask, whole, kind, filters)
+        for chunk in chunks(self.space, layout, dataspace, whole, packed=bool(filters)):
+            yield self._chunk(chunk, whole, kind, filters)
 
-    def _chunk(self, address: int, nbytes: int, mask: int, whole: int, kind: Datatype, filters: list[Filter]) -> memoryview:
+    def _chunk(self, chunk: Chunk, whole: int, kind: Datatype, filters: list[Filter]) -> memoryview:
         """One chunk, unpacked to at most `whole` bytes."""
         self.left -= whole
         if self.left < 0:
             raise NotAnalysedError("more texts and bytes than are looked at in one file").under("SL815")
-        data = self.space.view(address, nbytes, "a chunk")
+        data = self.space.view(chunk.address, chunk.nbytes, "a chunk")
         for number in range(len(filters) - 1, -1, -1):
-            if mask >> number & 1:
+            if chunk.mask >> number & 1:
                 continue
             step = filters[number]
             if step.number == _DEFLATE:
-                data = memoryview(_inflated(data, whole + 4 * len(filters), self.space.base + address))
+                data = memoryview(_inflated(data, whole + 4 * len(filters), self.space.base + chunk.address))
             elif step.number == _FLETCHER:
                 data = data[:-4]
             else:
                 data = memoryview(_unshuffled(bytes(data), step.values[0] if step.values else kind.size))
         if len(data) > whole:
-            raise bad(f"a chunk of {whole} bytes unpacks to {len(data)}", self.space.base + address)
+            raise bad(f"a chunk of {whole} bytes unpacks to {len(data)}", self.space.base + chunk.address)
         return data
 
 
