@@ -31,6 +31,8 @@ PROGRAMS: Final = ROOT / ".nox" / "programs"
 BIN: Final = SHARED / ("Scripts" if os.name == "nt" else "bin")
 PYTHON: Final = str(BIN / "python")
 PYPROJECT: Final = nox.project.load_toml("pyproject.toml")
+# The scanners that the scan benchmarks compare with; tests never see them.
+PEERS: Final = ("picklescan==1.0.5", "modelscan==0.8.8", "fickling==0.1.12", "modelaudit==0.2.54")
 FUZZ_STREAMS: Final = 100_000
 # What decides whether the shared environment is still the right one.
 INGREDIENTS: Final = (
@@ -182,18 +184,35 @@ def bench(session: nox.Session) -> None:
     if full and not names:
         pip(session, "install", "matplotlib")
     lines = []
-    for path in existing(("benchmarks/bench_*.py", "benchmarks/scan_*.py")):
-        if not names or Path(path).stem in names:
-            takes = [] if Path(path).stem == "bench_import" else full
-            found = session.run(PYTHON, path, *takes, external=True, silent=True)
-            lines.append(str(found))
-            session.log(str(found).strip())
+    chosen = [path for path in existing(("benchmarks/bench_*.py", "benchmarks/scan_*.py")) if not names or Path(path).stem in names]
+    scanners = _scanners(session) if any(Path(path).stem.startswith("scan_") for path in chosen) else {}
+    for path in chosen:
+        takes = [] if Path(path).stem == "bench_import" else full
+        found = session.run(PYTHON, path, *takes, external=True, silent=True, env=scanners)
+        lines.append(str(found))
+        session.log(str(found).strip())
     if names or not (full or "--check" in session.posargs):
         return
     with tempfile.TemporaryDirectory(prefix="safeload-bench-") as scratch:
         results = Path(scratch, "results.jsonl")
         results.write_text("\n".join(lines))
         python(session, "benchmarks/table.py", str(results), *(["--check"] if "--check" in session.posargs else []))
+
+
+def _scanners(session: nox.Session) -> dict[str, str]:
+    """Environments for the scan benchmarks: one with the other scanners, one with safeload as a user installs it."""
+    peers, ours = ROOT / ".nox" / "peers", ROOT / ".nox" / "ours"
+    for place, wanted in ((peers, PEERS), (ours, ())):
+        if not (place / BIN.name / "python").exists():
+            session.run(sys.executable, "-m", "venv", "--clear", str(place), external=True)
+        if wanted:
+            session.run(str(place / BIN.name / "python"), "-m", "pip", "--quiet", "install", *wanted, external=True)
+    with tempfile.TemporaryDirectory(prefix="safeload-bench-") as scratch:
+        tree = _copy_of_tree(Path(scratch, "tree"))
+        install = ("-m", "pip", "--quiet", "install", "--force-reinstall", "--no-deps", str(tree))
+        session.run(str(ours / BIN.name / "python"), "-m", "pip", "--quiet", "install", str(tree), external=True, env=_pip_env())
+        session.run(str(ours / BIN.name / "python"), *install, external=True, env=_pip_env())
+    return {"SAFELOAD_BENCH_PEERS": str(peers / BIN.name), "SAFELOAD_BENCH_PYTHON": str(ours / BIN.name / "python")}
 
 
 def _copy_of_tree(into: Path) -> Path:

@@ -1,8 +1,12 @@
 """Shared by the scan benchmarks: the scanners as people start them, one process each, taking turns.
 
-Peers are found on PATH, or in the directory that SAFELOAD_BENCH_PEERS names (the bin of an environment that holds picklescan, modelscan,
-fickling and modelaudit); SAFELOAD_BENCH_ONLY names some of them. One that is missing is left out; one that takes longer than the limit
-is reported as "over" it. Compile safeload's own files first (`python -m compileall safeload`): installed packages come compiled.
+`./run bench -- scan_opcodes` installs the other scanners, and safeload as it is here, into environments of their own, and names them:
+SAFELOAD_BENCH_PEERS is the bin of the one, SAFELOAD_BENCH_PYTHON the interpreter of the other. Without them, peers are looked for on PATH,
+and safeload is run from this tree by this interpreter. SAFELOAD_BENCH_ONLY names some of the peers.
+
+fickling's command reads single pickles; for everything else its API is called on the pickles that it would be given (`data.pkl` of a
+zip, the streams of anything else). A scanner that takes longer than the limit is reported as "over" it and not run again; one that
+says by its exit status that it could not scan is reported as having failed, and is nobody to be compared with.
 """
 
 from __future__ import annotations
@@ -12,6 +16,7 @@ import shutil
 import statistics
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -19,89 +24,128 @@ from typing import Final
 
 from measure import ROOT, machine
 
-__all__ = ["ARCHIVES", "report"]
+__all__ = ["EVERY", "report"]
 
-ARCHIVES: Final = ("picklescan", "modelscan", "modelaudit")  # fickling's command reads single pickles
+EVERY: Final = ("picklescan", "modelscan", "fickling", "modelaudit")
 
-_LIMIT: Final = 300.0  # seconds; a scanner that needs more is not run again
-_TREE: Final = os.environ.get("SAFELOAD_BENCH_TREE", str(ROOT))
-_ENVIRONMENT: Final = {
-    **os.environ, "PYTHONPATH": _TREE, "PROMPTFOO_DISABLE_TELEMETRY": "1", "NO_ANALYTICS": "1", "HF_HUB_OFFLINE": "1",
-}  # fmt: skip
+_LIMIT: Final = 300.0  # seconds of one run
+_PATIENCE: Final = 120.0  # seconds of all runs of one side, after its first counted one
+_FAILED: Final = {"picklescan": (2,), "modelscan": (2, 3, 4), "fickling": (2, 255), "modelaudit": (2,)}
 _COMMANDS: Final[dict[str, list[str]]] = {
     "picklescan": ["picklescan", "--path"],
     "modelscan": ["modelscan", "--path"],
     "fickling": ["fickling", "--check-safety"],
     "modelaudit": ["modelaudit", "scan", "--no-cache", "--format", "json"],
 }
+_FICKLING_API: Final = """\
+import pathlib, sys, zipfile
+from fickling.analysis import check_safety
+from fickling.fickle import Pickled, StackedPickle
+path = pathlib.Path(sys.argv[1])
+for file in sorted(path.iterdir()) if path.is_dir() else [path]:
+    if zipfile.is_zipfile(file):
+        with zipfile.ZipFile(file) as archive:
+            for name in archive.namelist():
+                if name.endswith("data.pkl"):
+                    with archive.open(name) as stream:
+                        check_safety(Pickled.load(stream.read()))
+    else:
+        with file.open("rb") as stream:
+            for pickled in StackedPickle.load(stream, fail_on_decode_error=False):
+                check_safety(pickled)
+"""
 
 
-def _sides(peers: Sequence[str]) -> dict[str, list[str]]:
-    """The commands that can be run here; safeload first, run from the tree that is measured."""
-    sides = {"safeload": [sys.executable, "-m", "safeload", "scan", "--quiet"]}
+def _environment(name: str) -> dict[str, str]:
+    quiet = {"PROMPTFOO_DISABLE_TELEMETRY": "1", "NO_ANALYTICS": "1", "HF_HUB_OFFLINE": "1"}
+    given = {key: value for key, value in os.environ.items() if key not in ("PYTHONPATH", "PYTHONDONTWRITEBYTECODE")}
+    if name == "safeload" and "SAFELOAD_BENCH_PYTHON" not in os.environ:
+        given["PYTHONPATH"] = os.environ.get("SAFELOAD_BENCH_TREE", str(ROOT))
+    return {**given, **quiet}
+
+
+def _sides(peers: Sequence[str], *, pickles: bool) -> dict[str, list[str]]:
+    """The commands that can be run here, safeload's first."""
+    sides = {"safeload": [os.environ.get("SAFELOAD_BENCH_PYTHON", sys.executable), "-m", "safeload", "scan", "--quiet"]}
     where = os.environ.get("SAFELOAD_BENCH_PEERS")
-    only = os.environ.get("SAFELOAD_BENCH_ONLY", "").split(",")
+    only = [name for name in os.environ.get("SAFELOAD_BENCH_ONLY", "").split(",") if name]
     for name in peers:
-        if only != [""] and name not in only:
+        program = shutil.which(_COMMANDS[name][0], path=where)
+        if program is None or (only and name not in only):
             continue
-        command = _COMMANDS[name]
-        program = shutil.which(command[0], path=where) if where else shutil.which(command[0])
-        if program:
-            sides[name] = [program, *command[1:]]
+        sides[name] = [program, *_COMMANDS[name][1:]]
+        if name == "fickling" and not pickles:
+            sides[name] = [str(Path(program).with_name("python")), "-c", _FICKLING_API]
     return sides
 
 
-def _once(command: Sequence[str], path: Path) -> float:
-    """Seconds of one process, infinite beyond the limit; the exit status says what it found, and is not asked."""
-    start = time.perf_counter()
-    try:
-        subprocess.run(
-            [*command, str(path)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=_ENVIRONMENT, check=False, timeout=_LIMIT
-        )
-    except subprocess.TimeoutExpired:
-        return float("inf")
-    return time.perf_counter() - start
+def _once(name: str, command: Sequence[str], path: Path) -> float | None:
+    """Seconds of one process; infinite beyond the limit, None when it says that it could not scan."""
+    with tempfile.TemporaryFile() as sink:
+        start = time.perf_counter()
+        try:
+            # Elsewhere than in this tree, whose pyproject.toml only safeload would read, and whose package would be imported.
+            done = subprocess.run(
+                [*command, str(path)], stdout=sink, stderr=subprocess.DEVNULL, env=_environment(name), cwd=path.parent, check=False,
+                timeout=_LIMIT,
+            )  # fmt: skip
+        except subprocess.TimeoutExpired:
+            return float("inf")
+        taken = time.perf_counter() - start
+    return None if done.returncode in _FAILED.get(name, ()) or done.returncode < 0 else taken
 
 
-def report(bench: str, path: Path, *, rounds: int, peers: Sequence[str] = tuple(_COMMANDS), **facts: object) -> dict[str, object]:
+def report(
+    bench: str, path: Path, *, rounds: int, target: float, peers: Sequence[str] = EVERY, pickles: bool = False, **facts: object
+) -> dict[str, object]:
     """Let every scanner take turns on `path`, and return what was measured.
 
     Args:
         bench: The benchmark's name.
         path: A file or a directory.
-        rounds: Counted turns; one more is thrown away, so that the files are in memory for everybody.
-        peers: Those that make sense here.
+        rounds: Counted turns; one more is thrown away, so that files and bytecode are in memory for everybody.
+        target: What safeload's time over the fastest other's should not exceed.
+        peers: Who takes part.
+        pickles: It is one raw pickle, which fickling's command reads.
         **facts: What the file is.
 
     Returns:
-        Median and best seconds by scanner, and how many times faster safeload was than the fastest of the others, by median.
+        Median and best seconds by scanner; `ratio` of the medians and `ratio_best` of the fastest runs, safeload over the fastest other.
     """
-    sides = _sides(peers)
+    sides = _sides(peers, pickles=pickles)
     times: dict[str, list[float]] = {name: [] for name in sides}
+    stopped: set[str] = set()
     for turn in range(rounds + 1):
         for name, command in sides.items():
-            if times[name] and times[name][-1] == float("inf"):
+            if name in stopped:
                 continue
-            taken = _once(command, path)
-            if turn or taken == float("inf"):
+            taken = _once(name, command, path)
+            if taken is None or taken == float("inf"):
+                times[name] = [] if taken is None else [taken]
+                stopped.add(name)
+            elif turn or taken > _PATIENCE:
                 times[name].append(taken)
-    result: dict[str, object] = {"bench": bench, **facts, "bytes": _size(path)}
-    result |= _numbers(times)
+                if sum(times[name]) > _PATIENCE:
+                    stopped.add(name)
+    result: dict[str, object] = {"bench": bench, **facts, "bytes": _size(path), **_numbers(times, target)}
     return {**result, "rounds": rounds, **machine()}
 
 
-def _numbers(times: Mapping[str, list[float]]) -> dict[str, object]:
-    """Medians, bests and the ratio."""
+def _numbers(times: Mapping[str, list[float]], target: float) -> dict[str, object]:
+    """Medians, bests, and safeload's over the fastest other's."""
     found: dict[str, object] = {}
-    medians = {name: statistics.median(taken) for name, taken in times.items()}
+    measured = {name: taken for name, taken in times.items() if taken and taken != [float("inf")]}
     for name, taken in times.items():
-        slow = medians[name] == float("inf")
-        found[f"{name}_s"] = f"over {_LIMIT:.0f}" if slow else round(medians[name], 3)
-        found[f"{name}_best_s"] = None if slow else round(min(taken), 3)
-    others = [seconds for name, seconds in medians.items() if name != "safeload"]
-    if others:
-        fastest = min(others)
-        found["times_faster_than_the_fastest_peer"] = None if fastest == float("inf") else round(fastest / medians["safeload"], 2)
+        if name in measured:
+            found[f"{name}_s"] = round(statistics.median(taken), 3)
+            found[f"{name}_best_s"] = round(min(taken), 3)
+        else:
+            found[f"{name}_s"] = f"over {_LIMIT:.0f}" if taken else "failed"
+    others = [taken for name, taken in measured.items() if name != "safeload"]
+    if others and "safeload" in measured:
+        found["ratio"] = round(statistics.median(measured["safeload"]) / min(map(statistics.median, others)), 4)
+        found["ratio_best"] = round(min(measured["safeload"]) / min(map(min, others)), 4)
+        found["ratio_target"] = target
     return found
 
 
