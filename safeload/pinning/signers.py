@@ -14,7 +14,7 @@ from typing import Literal
 from safeload.findings import escape
 from safeload.lockfile import Lockfile, Model, SignatureRef
 from safeload.policy import Policy
-from safeload.signatures import Candidate, Materials, found_beside, named_signers
+from safeload.signatures import Candidate, Materials, found_beside, named_signers, odd_beside
 from safeload.trust.scheme import Terms
 
 __all__ = ["SignerEntry", "renew_signers"]
@@ -103,6 +103,8 @@ def _renewed(
     signed_before = {signer for signer, _ in known}
     refs: list[SignatureRef] = []
     said: list[SignerEntry] = []
+    for place, why in odd_beside(model, materials):
+        said.append(SignerEntry(model=model.name, signer="", bundle=place, action="not verified", reasons=(escape(why, 500),)))
     for candidate in everything:
         found, problems = named_signers(lock, model, candidate, materials, terms)
         if not found:

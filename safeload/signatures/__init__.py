@@ -16,7 +16,7 @@ from safeload.signatures.checking import (
 )
 from safeload.signatures.lock_signature import check_lock, read_lock
 from safeload.signatures.material import Materials, anchor_of, artifact_of
-from safeload.signatures.searching import Candidate, found_beside, named_signers
+from safeload.signatures.searching import Candidate, found_beside, named_signers, odd_beside
 
 __all__ = [
     "ABOUT_ONE",
@@ -31,6 +31,7 @@ __all__ = [
     "demanded",
     "found_beside",
     "named_signers",
+    "odd_beside",
     "read_lock",
     "refs_about",
     "require_signers",

@@ -29,7 +29,7 @@ from safeload.trust.schemes import verify
 from safeload.trust.sigstore_blob import PREDICATE_TYPE as PLAIN
 from safeload.trust.statement import PAYLOAD_TYPE
 
-__all__ = ["DEFAULT_ROOT", "Candidate", "default_root", "found_beside", "kind_of", "named_signers", "signer_kinds"]
+__all__ = ["DEFAULT_ROOT", "Candidate", "default_root", "found_beside", "kind_of", "named_signers", "odd_beside", "signer_kinds"]
 
 DEFAULT_ROOT: Final = "default"
 _BESIDE_FILE: Final = (
@@ -71,6 +71,37 @@ class Candidate:
 
 def found_beside(model: Model, materials: Materials) -> list[Candidate]:
     """Return what looks like a signature beside a model's files, in its directory, or stored in the lock already."""
+    places = _places(model)
+    named = set(places)
+    for place in _bundles_in(materials.base, model.directory):
+        places.setdefault(place, None)
+    found = []
+    for place, about in places.items():
+        if path_problem(place) is None and (materials.base / place).is_file():
+            try:
+                candidate = _candidate(place, about, materials)
+            except SignatureError:
+                continue
+            # Under a name of no meaning, what says itself that it is about a whole model.
+            if place in named or candidate.kind == "oms":
+                found.append(candidate)
+    return found
+
+
+def odd_beside(model: Model, materials: Materials) -> list[tuple[str, str]]:
+    """Return what is named like a signature and is none that is known here, and why: it must not be passed over in silence."""
+    found = []
+    for place, about in _places(model).items():
+        if path_problem(place) is None and (materials.base / place).is_file():
+            try:
+                _candidate(place, about, materials)
+            except SignatureError as error:
+                found.append((place, error.message))
+    return found
+
+
+def _places(model: Model) -> dict[str, str | None]:
+    """Where a model's signatures lie → the one file that each would be about, or None."""
     places: dict[str, str | None] = {}
     folders = dict.fromkeys([model.directory, *(posixpath.dirname(file.path) for file in model.files)])
     # These first: the signature of a list of digests is about the model, although the list may be a locked file of it.
@@ -82,17 +113,7 @@ def found_beside(model: Model, materials: Materials) -> list[Candidate]:
             places.setdefault(file.path + ending, file.path)
     for ref in model.signatures:
         places.setdefault(ref.bundle, None)
-    named = set(places)
-    for place in _bundles_in(materials.base, model.directory):
-        places.setdefault(place, None)
-    found = []
-    for place, about in places.items():
-        if path_problem(place) is None and (materials.base / place).is_file():
-            candidate = _candidate(place, about, materials)
-            # Under a name of no meaning, what says itself that it is about a whole model.
-            if candidate is not None and (place in named or candidate.kind == "oms"):
-                found.append(candidate)
-    return found
+    return places
 
 
 def _bundles_in(base: Path, folder: str) -> list[str]:
@@ -104,13 +125,12 @@ def _bundles_in(base: Path, folder: str) -> list[str]:
     return [f"{folder}/{name}" if folder else name for name in entries[:_MOST_BUNDLES]]
 
 
-def _candidate(place: str, about: str | None, materials: Materials) -> Candidate | None:
-    try:
-        data = read_small(materials.base / place, "a signature")
-        kind = kind_of(data, Path(place).name, about)
-    except SignatureError:
-        return None
-    return None if kind is None else Candidate(path=place, kind=kind, sha256=hashlib.sha256(data).hexdigest(), data=data, about=about)
+def _candidate(place: str, about: str | None, materials: Materials) -> Candidate:
+    data = read_small(materials.base / place, "a signature")
+    kind = kind_of(data, Path(place).name, about)
+    if kind is None:
+        raise SignatureError("it is no signature of a kind that is known here", check="format")
+    return Candidate(path=place, kind=kind, sha256=hashlib.sha256(data).hexdigest(), data=data, about=about)
 
 
 def kind_of(data: bytes, name: str, about: str | None) -> SignatureKind | None:

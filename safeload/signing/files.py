@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from safeload.errors import SafeloadError, SignatureError, UsageError
+from safeload.errors import SafeloadError, UsageError
 from safeload.findings import escape
 from safeload.signing.statements import file_digest, file_statement, model_digests, model_statement
 from safeload.signing.with_key import load_chain, load_private_key, sign_digest, sign_statement, subject_of
@@ -162,7 +162,7 @@ def _gpg(target: Path, user: str, place: Path) -> None:
         raise SafeloadError(f"gpg did not finish within {_TIMEOUT:g} seconds") from None
     if done.returncode:
         said = escape(done.stderr.decode("utf-8", "replace").strip().splitlines()[-1] if done.stderr.strip() else "", 300)
-        raise SignatureError(f"gpg could not sign: {said}", where=escape(os.fspath(target), 1000))
+        raise SafeloadError(f"gpg could not sign: {said}", where=escape(os.fspath(target), 1000))
 
 
 def _write(place: Path, data: bytes, *, force: bool) -> None:

@@ -25,6 +25,7 @@ def sign_keyless(
     Raises:
         UsageError: there is no token.
         SafeloadError: the services refused, or could not be reached.
+        OSError: as `open` does, of `trust_config`.
     """
     from sigstore import dsse
     from sigstore.hashes import Hashed
@@ -33,15 +34,13 @@ def sign_keyless(
     from sigstore.sign import SigningContext
     from sigstore_models.common.v1 import HashAlgorithm
 
+    given = None if trust_config is None else Path(trust_config).read_bytes()
     try:
         raw = token or detect_credential()
         if not raw:
             raise UsageError("no identity token is there", hint="pass one with --token, or sign where a CI system gives one, or with --key")
         identity = IdentityToken(raw)
-        if trust_config is None:
-            config = ClientTrustConfig.production()
-        else:
-            config = ClientTrustConfig.from_json(Path(trust_config).read_text(encoding="utf-8"))
+        config = ClientTrustConfig.production() if given is None else ClientTrustConfig.from_json(given.decode("utf-8"))
         with SigningContext.from_trust_config(config).signer(identity) as signer:
             if payload is not None:
                 bundle = signer.sign_dsse(dsse.Statement(payload))
@@ -49,8 +48,8 @@ def sign_keyless(
                 hashed = Hashed(algorithm=HashAlgorithm.SHA2_256, digest=bytes.fromhex(sha256 or ""))
                 bundle = signer.sign_artifact(hashed)
         return bundle.to_json().encode() + b"\n", identity.identity
-    except (SafeloadError, OSError):
+    except SafeloadError:
         raise
-    except Exception as error:
+    except Exception as error:  # requests' errors are OSErrors; of the file system's there is none any more
         text = (str(error).strip().splitlines() or [""])[0]
         raise SafeloadError(f"signing failed: {type(error).__name__}: {escape(text, 300)}") from error

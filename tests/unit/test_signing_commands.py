@@ -197,6 +197,30 @@ def test_what_an_unknown_signature_claims_is_shown_as_a_claim(top: Path, capsys:
     assert f"it claims to be of the key {made.signer}" in capsys.readouterr().out
 
 
+def test_what_is_named_like_a_signature_is_never_passed_over(top: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A format that nobody here knows, or a broken file: it is said, and changes nothing."""
+    (top / "m/model.sig").write_text('{"a": ')
+    (top / "m/model.pt.sig").write_bytes(b"untrusted comment: minisign")
+    assert run(["lock", "m"]) == 0
+    out = capsys.readouterr().out
+    assert 'signature  not verified  m/model.sig  "m"\n  the stored signature is not JSON' in out
+    assert 'signature  not verified  m/model.pt.sig  "m"\n  it is no signature of a kind that is known here' in out
+    assert read("safeload.lock").models[0].signatures == ()
+
+
+def test_what_goes_wrong_while_signing_is_an_error_of_ours(top: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Services that are gone, tokens that are none: requests' errors are OSErrors, and say nothing by themselves."""
+    with FakeSigstore() as sigstore:
+        token = sigstore.token()
+        (top / "config.json").write_text(sigstore.trust_config)
+    for arguments in (["--token", token, "--trust-config", "config.json"], ["--token", "x"], ["--openpgp", "--user", "nobody@nowhere"]):
+        assert run(["sign", "m/model.pt", *arguments]) == 2
+    err = capsys.readouterr().err
+    assert "signing failed: ConnectionError: HTTPConnectionPool(host='127.0.0.1'" in err
+    assert "signing failed: IdentityError: " in err
+    assert run(["sign", "m/model.pt", "--token", token, "--trust-config", "nowhere.json"]) == 2
+
+
 # ---- the lockfile's own signature
 
 

@@ -24,7 +24,8 @@ _STYLES: Final = {
 def signer_lines(entry: SignerEntry) -> Iterator[Line]:
     """A signer, and for one that nobody knew before, what to do about it."""
     name = f"signer {escape(entry.signer)}" if entry.signer else "signature"
-    what = f'  {entry.kind}  {escape(entry.bundle)}  "{escape(entry.model)}"'
+    kind = f"  {entry.kind}" if entry.kind else ""
+    what = f'{kind}  {escape(entry.bundle)}  "{escape(entry.model)}"'
     yield [(name, "bold"), ("  ", ""), (entry.action, _STYLES[entry.action]), (what, "")]
     yield from _who(entry.identity, entry.issuer)
     if entry.action == "first use":
