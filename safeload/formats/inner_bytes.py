@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from typing import Final
 
 from safeload.errors import SafeloadError
+from safeload.findings import Finding, Level
 from safeload.formats.base import Contents, StreamPart
 from safeload.formats.nested import InnerReading, inner_reading
 from safeload.lean_dataclass import replace
@@ -62,7 +63,7 @@ def _read(source: Source, part: StreamPart, at: int, data: bytes, reading: Inner
         found = formats.read(Source.open(data, name=f"{source.name}!{name}"), reading)
     except SafeloadError:
         return  # the call is refused whatever the bytes are
-    if found is None or not any(inner.walk.globals for inner in found.parts):
+    if found is None or not (any(inner.walk.globals for inner in found.parts) or any(map(_runs_code, found.findings))):
         return
     message = f"{len(data)} bytes that are handed to a call are themselves {found.format}"
     contents.findings.append(replace(finding("SL130", message, offset=at), member=part.member))
@@ -71,3 +72,8 @@ def _read(source: Source, part: StreamPart, at: int, data: bytes, reading: Inner
         inner.main = False
         contents.parts.append(inner)
     contents.findings += (replace(item, member=name if item.member is None else f"{name}!{item.member}") for item in found.findings)
+
+
+def _runs_code(item: Finding) -> bool:
+    """Whether a finding is about a Keras model that runs code: whole ones are pickled as the bytes of their file."""
+    return item.level is Level.ERROR and item.rule.startswith("SL80")

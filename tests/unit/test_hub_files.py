@@ -77,7 +77,6 @@ ORDINARY = [
 @pytest.mark.parametrize("config", ORDINARY)
 def test_an_ordinary_configuration_is_text(tmp_path: Path, capsys: pytest.CaptureFixture[str], config: Any) -> None:
     """Nobody claims it, so that a walk lists it under skipped."""
-    pytest.importorskip("jinja2", reason="needs Jinja, which parses the template among them")
     assert not found(config)
     (tmp_path / "config.json").write_text(json.dumps(config))
     status, result = run_json(tmp_path, capsys)

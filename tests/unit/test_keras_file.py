@@ -277,3 +277,14 @@ def test_a_configuration_is_claimed_by_what_it_says() -> None:
 )
 def test_other_json_is_no_model(text: bytes) -> None:
     assert scan(text).format == "unknown"
+
+
+def test_a_model_that_was_pickled_is_read_as_what_it_is() -> None:
+    """Keras pickles a model as a call with the bytes of its file."""
+    data = keras(sequential(layer("Lambda", function=[CODE, None, None])))
+    call = b"ckeras.src.saving.pickle_utils\ndeserialize_model_from_bytecode\n"
+    stream = b"\x80\x04" + call + b"(B" + len(data).to_bytes(4, "little") + data + b"tR."
+    report = scan(stream)
+    assert report.format == "pickle"
+    assert {"SL103", "SL130", "SL802"} <= {item.rule for item in report.findings}
+    assert any((item.member or "").endswith("!config.json") for item in report.findings)
