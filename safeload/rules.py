@@ -159,7 +159,6 @@ RULES: Final[dict[str, Rule]] = {
         Rule("SL735", "pt2-native-code", _E, "an archive carries compiled code that is loaded into the process"),
         Rule("SL736", "pt2-expression", _E, "an exported program holds an expression that is evaluated and is none of sizes"),
         Rule("SL737", "package-code", _W, "a torch.package archive carries Python code that runs when it is imported"),
-        Rule("SL738", "package-dangerous-code", _E, "Python code in an archive that starts programs, code or connections"),
         Rule("SL739", "dcp-malformed", _E, "a distributed checkpoint contradicts itself"),
         # 84x: skops
         Rule("SL841", "skops-dangerous-type", _E, "a skops node names something that is known to run code or to reach out"),

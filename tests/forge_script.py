@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
-from typing import Final
+from typing import Any, Final
 
+from tests import forge
 from tests.forge_zip import torch_zip
 
-__all__ = ["CODE", "script", "with_code"]
+__all__ = ["CODE", "graph_node", "package", "program", "pt2", "script", "with_code"]
 
 _EMPTY: Final = b"\x80\x02)."
 CODE: Final = """class Net(Module):
@@ -33,3 +35,48 @@ def script(code: str | Mapping[str, str], more: Mapping[str, bytes] | None = Non
 def with_code(line: str) -> bytes:
     """An archive whose one method has this line."""
     return script(CODE.format(line))
+
+
+# ---- .pt2
+
+
+def graph_node(target: str, argument: Any = None) -> dict[str, Any]:
+    """A node of an exported program."""
+    given = {"as_tensor": {"name": "x"}} if argument is None else argument
+    return {"target": target, "inputs": [{"name": "self", "arg": given, "kind": 1}], "outputs": [], "metadata": {"torch_fn": "f;g"}}
+
+
+def program(*nodes: dict[str, Any]) -> dict[str, Any]:
+    """An exported program."""
+    return {"graph_module": {"graph": {"inputs": [], "outputs": [], "nodes": list(nodes)}}, "torch_version": "2.13.0", "guards_code": []}
+
+
+def pt2(document: dict[str, Any] | bytes | None, more: Mapping[str, bytes] | None = None) -> bytes:
+    """A .pt2 archive of one program, given as data or as text."""
+    members = {"archive_format": b"pt2", "archive_version": b"0", ".data/version": b"6\n", "byteorder": b"little"}
+    if document is not None:
+        members["models/model.json"] = document if isinstance(document, bytes) else json.dumps(document).encode()
+    return torch_zip({**members, **(more or {})})
+
+
+# ---- torch.package
+
+
+def package(more: Mapping[str, bytes], without: str = "") -> bytes:
+    """A package of one tensor of two numbers, and other members."""
+    pid = forge.stream(
+        forge.MARK, forge.TEXT("storage"), forge.GLOBAL("torch", "FloatStorage"), forge.INT(0), forge.TEXT("cpu"), forge.INT(2),
+        forge.TUPLE,
+        forge.BINPERSID,
+    )  # fmt: skip
+    two, one = forge.stream(forge.INT(2), forge.TUPLE1), forge.stream(forge.INT(1), forge.TUPLE1)
+    hooks = forge.stream(forge.GLOBAL("collections", "OrderedDict"), forge.EMPTY_TUPLE, forge.REDUCE)
+    made = forge.stream(
+        forge.GLOBAL("torch._utils", "_rebuild_tensor_v2"), forge.MARK, pid, forge.INT(0), two, one, forge.NEWFALSE, hooks, forge.TUPLE,
+        forge.REDUCE,
+    )  # fmt: skip
+    members = {
+        ".data/extern_modules": b"torch\ntorch._utils\ncollections\n", ".data/python_version": b"3.11.7", ".data/version": b"6\n",
+        "byteorder": b"little", ".data/0.storage": bytes(8), "model/w.pkl": forge.stream(forge.PROTO(3), made, forge.STOP),
+    }  # fmt: skip
+    return torch_zip({name: data for name, data in {**members, **more}.items() if name != without})

@@ -51,6 +51,36 @@ def _torch_zip() -> Format:
     return TorchZipFile()
 
 
+def _may_be_pt2(source: Source) -> bool:
+    from safeload.formats.archive_kinds import has_program
+
+    return first.looks_like_zip(source) and has_program(_members(source))
+
+
+def _may_be_package(source: Source) -> bool:
+    from safeload.formats.archive_kinds import is_package
+
+    return first.looks_like_zip(source) and is_package(_members(source))
+
+
+def _members(source: Source) -> list[str]:
+    from safeload.formats.zip_container import archive_of
+
+    return [member.name for member in archive_of(source, Limits()).members]
+
+
+def _package() -> Format:
+    from safeload.formats.package_file import PackageFile
+
+    return PackageFile()
+
+
+def _pt2() -> Format:
+    from safeload.formats.pt2_file import Pt2File
+
+    return Pt2File()
+
+
 def _torchscript() -> Format:
     from safeload.formats.torch_zip_file import TorchScriptFile
 
@@ -281,6 +311,8 @@ def _may_be_joblib(source: Source) -> bool:
 
 
 FORMATS: Final[tuple[Format, ...]] = (
+    _Reader("pt2", _may_be_pt2, _pt2),
+    _Reader("pytorch-package", _may_be_package, _package),
     _Reader("torch-zip", first.looks_like_zip, _torch_zip),
     _Reader("torchscript", first.looks_like_zip, _torchscript),
     _Reader("skops", first.looks_like_zip, _skops),

@@ -15,7 +15,7 @@ from typing import Final
 from safeload.findings import Finding, escape
 from safeload.walk import finding
 
-__all__ = ["DANGEROUS", "judge_bytecode", "judge_code", "judge_operator"]
+__all__ = ["DANGEROUS", "judge_bytecode", "judge_class", "judge_code", "judge_operator"]
 
 _WRITES, _READS = "writes a file", "reads a file"
 _CALLS: Final = "calls a function in another process, over the network"
@@ -44,6 +44,7 @@ _BESIDE: Final = frozenset(
     | {("image", name) for name in ("decode_image", "decode_jpeg", "decode_png", "decode_gif", "encode_jpeg", "encode_png")}
     | {("torchaudio", name) for name in ("rnnt_loss", "rnnt_loss_forward", "forced_align", "_lfilter")}
 )
+_LIBRARY: Final = ["__torch__", "torch", "classes"]
 _CLASSES: Final = frozenset({"quantized", "rnn", "sparse", "xnnpack", "metal", "vulkan", "mkldnn", "onednn", "profiler", "cuda"})
 
 _WORD: Final = re.compile(
@@ -66,6 +67,14 @@ def judge_operator(space: str, name: str) -> Finding | None:
     if space in _OWN or (space, name) in _BESIDE:
         return None
     return finding("SL732", f"the code calls {shown}, an operator out of a library")
+
+
+def judge_class(name: str) -> Finding | None:
+    """Say what is to be said of a class by its full name; those of the archive itself begin with `__torch__`, too."""
+    parts = name.split(".")
+    if parts[:3] != _LIBRARY or len(parts) < 4 or parts[3] in _CLASSES:
+        return None
+    return finding("SL732", f"the code uses '{escape('.'.join(parts[3:]), _SHOWN)}', a class out of a library")
 
 
 def judge_bytecode(data: bytes | memoryview) -> Iterator[tuple[Finding, int]]:
@@ -121,10 +130,7 @@ def _path(parts: list[str], text: str, end: int) -> Finding | None:
         return judge_operator(parts[1], parts[2])
     if root in ("rpc_async", "rpc_sync", "rpc_remote"):
         return judge_operator("prim", root)
-    if parts[:3] == ["__torch__", "torch", "classes"] and len(parts) > 3 and parts[3] not in _CLASSES:
-        name = escape(".".join(parts[3:]), _SHOWN)
-        return finding("SL732", f"the code uses '{name}', a class out of a library")
-    return None
+    return judge_class(".".join(parts)) if parts[:3] == _LIBRARY else None
 
 
 def _is_use(text: str, end: int) -> bool:

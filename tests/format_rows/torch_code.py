@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from typing import Final
 
-from tests.forge_script import with_code
+from tests.forge_script import graph_node, package, program, pt2, with_code
 from tests.formats_page import FormatRow
 
 __all__ = ["ROWS"]
+
+_STREAM: Final = b"cos\nsystem\n(S'true'\ntR."
 
 ROWS: Final = [
     FormatRow(
@@ -24,6 +26,37 @@ ROWS: Final = [
             "a call in another process": (lambda: with_code("y = rpc_sync(name, fn)"), "SL731"),
             "an operator out of a library": (lambda: with_code("y = ops.mylib.transform(x)"), "SL732"),
             "another name for `torch`": (lambda: with_code("t = torch"), "SL733"),
+        },
+    ),
+    FormatRow(
+        format="pt2",
+        title=".pt2 (exported programs, AOTInductor)",
+        written_by="`torch.export.save`, `aoti_compile_and_package`",
+        reads="what every node of every program calls, expressions and guards, streams, compiled code",
+        order=6,
+        benign={"a program of torch's operators": lambda: pt2(program(graph_node("torch.ops.aten.add.Tensor")))},
+        hostile={
+            "a node that calls `torch.os.system`": (lambda: pt2(program(graph_node("torch.os.system"))), "SL734"),
+            "a node that calls `_operator.methodcaller`": (lambda: pt2(program(graph_node("_operator.methodcaller"))), "SL734"),
+            "an operator out of a library": (lambda: pt2(program(graph_node("torch.ops.mylib.op.default"))), "SL732"),
+            "an expression that is Python": (lambda: pt2({"expr_str": "__import__('os').system('true')"}), "SL736"),
+            "a guard that is Python": (lambda: pt2({"guards_code": ["__import__('os')"]}), "SL736"),
+            "a shared library": (lambda: pt2(None, {"data/aotinductor/model/m.so": b"\x7fELF" + bytes(60)}), "SL735"),
+            "a pickled constant that calls `os.system`": (lambda: pt2(program(), {"data/constants/custom_obj_0": _STREAM}), "SL101"),
+        },
+    ),
+    FormatRow(
+        format="pytorch-package",
+        title="torch.package",
+        written_by="`PackageExporter`",
+        reads="streams as of a checkpoint; modules as text, searched for what they call",
+        order=7,
+        benign={"tensors and no code": lambda: package({})},
+        hostile={
+            "a module of its own": (lambda: package({"mylib/net.py": b"class Net:\n    pass\n"}), "SL737"),
+            "a module that starts a program": (lambda: package({"mylib/net.py": b"import os\nos.system('true')\n"}), "SL864"),
+            "a stream that calls `os.system`": (lambda: package({"model/x.pkl": _STREAM}), "SL101"),
+            "a storage of another size": (lambda: package({".data/0.storage": bytes(4)}), "SL302"),
         },
     ),
 ]
