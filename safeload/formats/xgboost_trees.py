@@ -104,7 +104,7 @@ def _is_list(value: Any) -> bool:
 def _tree(tree: Any, shown: str, features: int | None, notes: Notes) -> None:
     params = tree.get("tree_param") if isinstance(tree, dict) else None
     count = whole(params.get("num_nodes"), 1, _MOST) if isinstance(params, dict) else None
-    if not isinstance(tree, dict) or count is None:
+    if not isinstance(tree, dict) or not isinstance(params, dict) or count is None:
         notes.add("SL855", f"{shown} does not say how many nodes it has")
         return
     for name in _PER_NODE:
@@ -116,7 +116,11 @@ def _tree(tree: Any, shown: str, features: int | None, notes: Notes) -> None:
             return
     left, right, parents = tree["left_children"], tree["right_children"], tree["parents"]
     try:
-        problem = check_children(left, right, count)
+        width = whole(params.get("size_leaf_vector"), 0, _MOST) or 1
+        problem = _leaf_vectors(tree, width) if width > 1 else None
+        if width > 1:  # where a leaf has several values, its right child is their number
+            right = [-1 if one == -1 else two for one, two in zip(left, right, strict=True)]
+        problem = problem or check_children(left, right, count)
         inner = [number for number, child in zip(tree["split_indices"], left, strict=True) if child != -1]
         if problem is None and inner and (min(inner) < 0 or (features and max(inner) >= features)):
             problem = f"splits by feature {max(inner)} of {features}"
@@ -127,6 +131,18 @@ def _tree(tree: Any, shown: str, features: int | None, notes: Notes) -> None:
     problem = problem or _categories(tree)
     if problem is not None:
         notes.add("SL851", f"{shown} {problem}")
+
+
+def _leaf_vectors(tree: dict[str, Any], width: int) -> str | None:
+    """What is wrong with the leaves of a tree with several outputs, or None."""
+    weights = tree.get("leaf_weights")
+    if weights is not None and not _is_list(weights):
+        return "has leaves that are no list"
+    leaves = [two for one, two in zip(tree["left_children"], tree["right_children"], strict=True) if one == -1 and two != -1]
+    held = len(weights) // width if weights is not None else 0
+    if leaves and (min(leaves) < 0 or max(leaves) >= held):
+        return f"has {held} leaves of {width} values, and names leaf {max(leaves)}"
+    return None
 
 
 def check_children(left: Sequence[int], right: Sequence[int], count: int) -> str | None:

@@ -40,11 +40,14 @@ def rules(data: bytes) -> dict[str, Level]:
     return {found.rule: found.level for found in scanned(data).findings if found.level is not Level.NOTE}
 
 
+SEVERAL = {"num_nodes": "3", "size_leaf_vector": "2"}
 BENIGN = {
     "xgboost-json": [
         xgboost_json(),
         xgboost_json(xgboost_tree(), xgboost_tree()),
         xgboost_json(booster="dart"),
+        xgboost_json(xgboost_tree(tree_param=SEVERAL, right_children=[2, 0, 1], leaf_weights=[0.5] * 4)),
+        xgboost_json(xgboost_tree(tree_param=SEVERAL)),
         xgboost_json(booster="gblinear"),
         b"\xef\xbb\xbf \n" + json.dumps(xgboost(), indent=1).encode(),
         json.dumps({"version": [1, 0, 0], **xgboost(xgboost_tree(default_left=[True, False, False], split_type=None))}).encode(),
@@ -102,6 +105,9 @@ OUT_OF_BOUNDS = {
         categories=[1], categories_nodes=[0], categories_segments=[0], categories_sizes=[1 << 40]
     ),
     "categories of unlike length": xgboost_tree(categories=[1], categories_nodes=[0], categories_segments=[], categories_sizes=[1]),
+    "a leaf that is not there": xgboost_tree(tree_param=SEVERAL, right_children=[2, 0, 9], leaf_weights=[0.5] * 4),
+    "leaves without values": xgboost_tree(tree_param=SEVERAL, right_children=[2, 0, 1]),
+    "leaves that are a number": xgboost_tree(tree_param=SEVERAL, right_children=[2, 0, 1], leaf_weights=7),
     "a category that is a text": xgboost_tree(categories=[1], categories_nodes=[0], categories_segments=["0"], categories_sizes=[1]),
 }
 
@@ -337,6 +343,9 @@ def test_what_xgboost_itself_writes_is_allowed(trained: tuple[Any, Any], tmp_pat
             report = safeload.scan(tmp_path / f"m.{ending}", policy={}, lock=False)
             assert report.decision.outcome is Outcome.ALLOWED, (booster, ending, report.decision.reasons)
             assert report.metadata["objective"] == "multi:softprob"
+    several = library.train({"multi_strategy": "multi_output_tree", "tree_method": "hist", "nthread": 1}, library.DMatrix(x, label=x), 2)
+    several.save_model(tmp_path / "m.ubj")
+    assert safeload.scan(tmp_path / "m.ubj", policy={}, lock=False).decision.outcome is Outcome.ALLOWED
     stored = pickle.dumps(made)
     assert {found.level for found in scanned(stored).findings} == {Level.WARNING}
     loaded = library.Booster()
