@@ -54,6 +54,7 @@ _MAKES: Final[dict[str, frozenset[str] | None]] = {
     "QuantileForestNode": frozenset({"quantile_forest._quantile_forest_fast.QuantileForest"}),
     "RandomGeneratorNode": None,
     "RandomStateNode": None,
+    "SGDNode": None,
     "SetNode": None,
     "SliceNode": frozenset({"builtins.slice"}),
     "SparseMatrixNode": None,

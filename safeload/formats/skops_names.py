@@ -15,6 +15,7 @@ BIT_GENERATORS: Final = frozenset(("MT19937", "PCG64", "PCG64DXSM", "Philox", "S
 """The classes that skops looks up in `numpy.random` by a name that stands in the file as plain text, and calls."""
 
 _CLASS: Final = re.compile(r"_*[A-Z]\w*")
+_CORE: Final = re.compile(r"numpy\._?core(?:\.(?:_multiarray_umath|multiarray|umath|fromnumeric))?\Z")
 _SPARSE: Final = re.compile(r"(?:csr|csc|coo|bsr|dia|dok|lil)_(?:matrix|array)")
 _PLAIN: Final = {
     "builtins": "bool bytearray bytes complex dict float frozenset int list range set slice str tuple NoneType",
@@ -58,7 +59,7 @@ def is_known(module: str, name: str) -> bool:
         module: As the file spells it ("sklearn.svm._classes").
         name: Likewise, without dots.
     """
-    if name in _WORDS.get(module.replace("numpy.core.", "numpy.").replace("numpy._core.", "numpy."), ()):
+    if name in _WORDS.get("numpy" if _CORE.match(module) else module, ()):
         return True
     if not re.fullmatch(r"\w+(?:\.\w+)*", module) or module.startswith(("sklearn.externals", "sklearn.datasets", "sklearn.utils._test")):
         return False

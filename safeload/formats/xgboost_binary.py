@@ -95,7 +95,7 @@ def read_binary(data: memoryview, notes: Notes, facts: dict[str, str]) -> tuple[
         for _ in range(reader.count("attributes", 16)):
             key = reader.text("an attribute's name")
             texts += [("attributes", key), (f"attributes.{key}", reader.text("an attribute"))]
-    if objective == "count:poisson":
+    if objective == "count:poisson" and reader.at < len(data):  # until version 1.0
         texts.append(("max_delta_step", reader.text("a parameter")))
     if metrics:
         texts += [("metrics", reader.text("a metric's name")) for _ in range(reader.count("metrics", 8))]

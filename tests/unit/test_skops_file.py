@@ -39,6 +39,10 @@ BENIGN = {
     "a scalar": estimator(a=array(name="numpy.float64")),
     "an object array": estimator(a=node("NdArrayNode", "numpy.ndarray", type="json", content=[], shape=text(0))),
     "a ufunc": estimator(f=node("FunctionNode", "numpy.log1p")),
+    "a ufunc as older versions name it": estimator(f=node("FunctionNode", "numpy.core._multiarray_umath.log1p")),
+    "a loss of older versions": estimator(
+        f=node("SGDNode", "sklearn.linear_model._sgd_fast.Hinge", content=text({}), __reduce__={"args": text([])})
+    ),
     "a score function": estimator(f=node("FunctionNode", "sklearn.feature_selection._univariate_selection.f_classif")),
     "a dtype": estimator(d=node("DTypeNode", "numpy.dtype", content=array())),
     "an ordered dict": estimator(d=node("DictNode", "collections.OrderedDict", content={}, key_types=text([]))),
