@@ -264,7 +264,7 @@ class _Judge:
                 name = json.loads(held["content"][:200]) if isinstance(held, dict) else None
             except (KeyError, TypeError, ValueError, RecursionError):
                 name = None
-        if name not in BIT_GENERATORS:
+        if not isinstance(name, str) or name not in BIT_GENERATORS:
             self.add("SL843", f"a random generator whose bit generator is {escape(repr(name), 60)}: it is looked up and called", path)
 
     def member(self, path: str, node: dict[str, Any]) -> None:

@@ -39,10 +39,10 @@ def check_model(root: Any, notes: Notes) -> dict[str, str]:
         notes.add("SL855", "the learner has no booster")
         return facts
     name = booster.get("name")
-    if name not in _BOOSTERS:
+    if not isinstance(name, str) or name not in _BOOSTERS:
         notes.add("SL855", f"the booster is {escape(repr(name), 40)}; known are {', '.join(sorted(_BOOSTERS))}")
         return facts
-    facts["booster"] = str(name)
+    facts["booster"] = name
     inner = booster.get("gbtree") if name == "dart" else booster
     model = inner.get("model") if isinstance(inner, dict) else None
     params = learner.get("learner_model_param")
@@ -72,6 +72,9 @@ def _linear(model: Any, params: Any, features: int | None, notes: Notes) -> None
     weights = model.get("weights") if isinstance(model, dict) else None
     if not isinstance(weights, Sequence) or isinstance(weights, str):
         notes.add("SL855", "the linear model has no weights")
+        return
+    if not isinstance(params, dict):
+        notes.add("SL855", "the linear model has no parameters")
         return
     groups = max(1, whole(params.get("num_class"), 0, _MOST) or 1, whole(params.get("num_target"), 0, _MOST) or 1)
     if features is not None and len(weights) != (features + 1) * groups:

@@ -174,6 +174,7 @@ MALFORMED = {
     "trees that are no list": xgboost_json(trees=7),
     "a tree that is a number": xgboost_json(trees=[7]),
     "no weights": xgboost_json(booster="gblinear", weights=None),
+    "a linear model without parameters": xgboost_json(booster="gblinear").replace(b"learner_model_param", b"learner_model_parax"),
     "JSON that breaks": xgboost_json()[:-10],
     "UBJSON that breaks": ubjson(xgboost())[:-10],
     "a binary model that breaks": xgboost_binary()[:-10],
