@@ -16,7 +16,7 @@ from safeload.errors import SafeloadError
 from safeload.findings import escape
 from safeload.source import Source
 
-__all__ = ["Table", "kind_of", "parse_toml", "read_toml", "toml_string"]
+__all__ = ["Table", "kind_of", "parse_toml", "read_bytes", "toml_string"]
 
 _BARE: Final = re.compile(r"[A-Za-z0-9_-]+", re.ASCII)
 _CONTROL: Final = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
@@ -27,28 +27,31 @@ _KINDS: Final = {
 }  # fmt: skip
 
 
-def read_toml(path: str, error: type[SafeloadError], *, max_bytes: int) -> dict[str, object]:
-    """Read one TOML file, opened once and bounded.
+def read_bytes(path: str, error: type[SafeloadError], *, max_bytes: int) -> bytes:
+    """Read one small file, opened once and bounded.
 
     Args:
         path: The file.
-        error: What to raise when it is not TOML.
+        error: What to raise when it is too long.
         max_bytes: Longer files are refused unread.
 
     Raises:
         FileNotFoundError, IsADirectoryError, PermissionError: as `open` does.
         UnsupportedError: it is a pipe or a device.
-        error: it is too long, not UTF-8, or not TOML; the message has line and column.
+        error: it is too long.
     """
     with Source.open(path) as source:
         if source.size > max_bytes:
             raise error(f"the file has {source.size} bytes, and at most {max_bytes} are read", where=source.name)
-        data = source.read(0, source.size)
-        return parse_toml(data, source.name, error)
+        return source.read(0, source.size)
 
 
 def parse_toml(data: bytes, where: str, error: type[SafeloadError]) -> dict[str, object]:
-    """Parse TOML bytes; `where` names them in the error."""
+    """Parse TOML bytes; `where` names them in the error.
+
+    Raises:
+        error: they are not UTF-8, or not TOML; the message has line and column.
+    """
     try:
         return tomllib.loads(data.decode("utf-8"))
     except UnicodeDecodeError as bad:

@@ -106,7 +106,7 @@ def lookup(
     if name is not None and (model := lock.model(name)) is not None:
         return _pin(lock_path, model, _only_weights(model), "name")
     if path is not None:
-        by_path = {file.path: (model, file) for model in lock.models for file in _with_twins(model)}
+        by_path = _places(lock)
         for candidate in _names(lock_path, path):
             if candidate in by_path:
                 return _pin(lock_path, *by_path[candidate], "path")
@@ -117,6 +117,19 @@ def lookup(
             grants = set(same[0][1].allow_globals).intersection(*(file.allow_globals for _, file in same))
             return _pin(lock_path, same[0][0], replace(same[0][1], allow_globals=tuple(grants)), "digest")
     return None
+
+
+class _Latest:
+    """The lock that was asked last, and its files by path: a lock that has not changed is the same object at every load."""
+
+    found: tuple[Lockfile, dict[str, tuple[Model, LockedFile]]] | None = None
+
+
+def _places(lock: Lockfile) -> dict[str, tuple[Model, LockedFile]]:
+    held = _Latest.found
+    if held is None or held[0] is not lock:
+        held = _Latest.found = (lock, {file.path: (model, file) for model in lock.models for file in _with_twins(model)})
+    return held[1]
 
 
 def _with_twins(model: Model) -> Iterator[LockedFile]:

@@ -8,11 +8,10 @@ from __future__ import annotations
 
 import os
 import re
-import warnings
 from collections.abc import Mapping
 from typing import Any, Final, cast, get_args
 
-from safeload.errors import LockfileError, SafeloadWarning
+from safeload.errors import LockfileError, warn
 from safeload.findings import escape
 from safeload.lock_place import LOCK_NAME, find
 from safeload.lockfile.data import (
@@ -32,11 +31,13 @@ from safeload.lockfile.data import (
 )
 from safeload.policy import SignerRule, denied_reason
 from safeload.policy.file import signer_rule
-from safeload.toml_table import Table, parse_toml, read_toml
+from safeload.remembered import Remembered
+from safeload.toml_table import Table, parse_toml, read_bytes
 
 __all__ = ["LOCK_NAME", "find", "loads", "parse", "path_problem", "read"]
 
 _MAX_BYTES: Final = 64 << 20
+_PARSED: Final[Remembered[Lockfile]] = Remembered(most=4, longest=16 << 20)
 _LONGEST_PATH: Final = 4_096
 _VERSION: Final = re.compile(r"(\d{1,9})\.(\d{1,9})", re.ASCII)
 _DRIVE: Final = re.compile(r"[A-Za-z]:", re.ASCII)
@@ -56,14 +57,18 @@ _SIGNER_KEYS: Final[dict[str, tuple[str, ...]]] = {
 
 
 def read(path: str | os.PathLike[str]) -> Lockfile:
-    """Read a lockfile.
+    """Read a lockfile. The same bytes at the same place are parsed once.
 
     Raises:
         LockfileError: it is torn, of another major version, or contradicts itself; the message names the key path.
         FileNotFoundError, IsADirectoryError, PermissionError: as `open` does.
     """
     name = os.fspath(path)
-    return parse(read_toml(name, LockfileError, max_bytes=_MAX_BYTES), where=escape(name, 1000))
+    raw = read_bytes(name, LockfileError, max_bytes=_MAX_BYTES)
+    held = _PARSED.of(name, raw, lambda data: loads(data, where=escape(name, 1000)))
+    if held.version != LOCK_VERSION:
+        _PARSED.forget(name)  # so that the warning is given each time
+    return held
 
 
 def loads(data: bytes | str, *, where: str = LOCK_NAME) -> Lockfile:
@@ -99,9 +104,7 @@ def _version(top: Table) -> str:
         )
     if found[2] != minor:
         # A minor version may add keys, and their meaning is not known here: say so, and go on without them.
-        warnings.warn(
-            SafeloadWarning(f"{top.where}: version {text}, and this safeload knows {LOCK_VERSION}: what is new is ignored"), stacklevel=4
-        )
+        warn(f"{top.where}: version {text}, and this safeload knows {LOCK_VERSION}: what is new is ignored")
         top.strict = False
     return text
 

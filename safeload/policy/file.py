@@ -15,6 +15,7 @@ from safeload.findings import escape
 from safeload.lock_place import upwards
 from safeload.policy.data import CHOICES, Policy, Rule, SignerRule, Suppression
 from safeload.policy.signing import IDENTITY_KEYS, IdentityRule, LockSigner, LockSignerKind, ProvenanceRule
+from safeload.remembered import Remembered
 from safeload.rules import RULES
 
 if TYPE_CHECKING:
@@ -25,6 +26,7 @@ __all__ = ["load_policy", "parse_policy", "read_policy", "signer_rule"]
 _MAX_BYTES: Final = 16 << 20
 _OWN: Final = "safeload.toml"
 _SHARED: Final = "pyproject.toml"
+_PARSED: Final[Remembered[Policy | None]] = Remembered(most=16, longest=1 << 20)
 
 
 def load_policy(start: str | os.PathLike[str] | None = None) -> Policy:
@@ -66,12 +68,19 @@ def read_policy(path: str | os.PathLike[str]) -> Policy:
 
 
 def _read(path: str) -> Policy | None:
-    """Read one file; None for a pyproject that says nothing about us."""
-    from safeload.toml_table import Table, read_toml
+    """Read one file; None for a pyproject that says nothing about us. The same bytes at the same place are parsed once."""
+    from safeload.toml_table import read_bytes
 
-    data = read_toml(path, PolicyError, max_bytes=_MAX_BYTES)
-    where = escape(path, 1000)
     origin = os.path.abspath(path)
+    raw = read_bytes(path, PolicyError, max_bytes=_MAX_BYTES)
+    return _PARSED.of((path, origin), raw, lambda data: _parsed(path, origin, data))
+
+
+def _parsed(path: str, origin: str, raw: bytes) -> Policy | None:
+    from safeload.toml_table import Table, parse_toml
+
+    where = escape(path, 1000)
+    data = parse_toml(raw, where, PolicyError)
     if os.path.basename(path) != _SHARED:
         return _policy(Table(data, PolicyError, where=where), origin)
     tool = Table(data, PolicyError, where=where).maybe_table("tool")
