@@ -8,7 +8,6 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from safeload.context import Context, Target
@@ -24,7 +23,7 @@ from safeload.errors import (
 )
 from safeload.findings import Outcome, Report, escape
 from safeload.formats import Contents
-from safeload.lean_dataclass import replace
+from safeload.lean_dataclass import dataclass, replace
 from safeload.policy import Policy, decide, denied_reason, unpinned_finding
 from safeload.source import Source
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +21,7 @@ from safeload.formats.index_file import files_of
 from safeload.formats.manifest import SIDECAR_KEY
 from safeload.formats.safetensors_file import SafetensorsFile
 from safeload.gate import Gate, announced, pinned_first, refuse_unreadable
+from safeload.lean_dataclass import replace
 from safeload.remote import Address
 from safeload.reporting import examine
 from safeload.source import Reading, Source

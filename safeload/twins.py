@@ -8,7 +8,6 @@ back to the pickle by itself. docs/decisions/0011 says why, docs/lockfile.md wha
 from __future__ import annotations
 
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,6 +16,7 @@ from safeload.errors import PinError
 from safeload.findings import Report, escape
 from safeload.formats import Contents
 from safeload.gate import Gate, Original, sha256_and_tree
+from safeload.lean_dataclass import dataclass, replace
 from safeload.source import Reading, Source
 
 if TYPE_CHECKING:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from safeload.cli.options import BYTES, PATH, force_option, format_option, policy_option, quiet_option
-from safeload.cli.output import Line, as_json, count, emit, outcome_style, place, short_digest, size_text, summary
+from safeload.cli.output import Line, as_json, count, emit, outcome_style, place, size_text, summary
 from safeload.cli.progress import Progress
 from safeload.cli.render.json_output import path_text
 from safeload.errors import RefusedError
@@ -164,7 +164,7 @@ def _lines(result: ConvertResult) -> list[Line]:
     """What was written, and what became of everything that is no plain tensor."""
     lines: list[Line] = []
     for file in result.files:
-        digest = f"  {short_digest(file.sha256)}" if file.sha256 else ""
+        digest = f"  sha256-tree:{file.sha256_tree[:12]}" if file.sha256_tree else ""
         lines.append([(place(file.path), "bold"), (f"  {size_text(file.size)}{digest}", "")])
     lines.append([(f"  kept      {count(len(result.kept), 'tensor')} that every reader of safetensors sees", "")])
     lines += _some("in metadata", [f"{escape(name)}: {escape(why)}" for name, why in result.carried])

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import click
 
-from safeload.trust.cache import size_of
+from safeload.byte_sizes import size_of
 
 __all__ = ["BYTES", "PATH", "Bytes", "force_option", "format_option", "lock_option", "output_option", "policy_option", "quiet_option"]
 

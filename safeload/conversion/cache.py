@@ -13,13 +13,13 @@ import os
 import re
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
 from safeload.conversion.converting import convert_file
 from safeload.conversion.opening import sidecar_name
 from safeload.errors import PinError, SafeloadError
+from safeload.lean_dataclass import dataclass
 from safeload.policy import Policy
 from safeload.source import Source
 from safeload.trust.cache import cache_directory, most_bytes, replace_file

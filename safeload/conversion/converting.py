@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
@@ -14,6 +13,7 @@ from safeload.conversion.names import named_tensors
 from safeload.conversion.origin import Opened, open_tree
 from safeload.conversion.output import check_destination
 from safeload.conversion.plan import make_plan
+from safeload.conversion.proof import PROOF_CHUNK
 from safeload.conversion.reading import plain_reader, storage_bytes
 from safeload.conversion.results import ConvertResult, Written
 from safeload.conversion.shards import opened_shards
@@ -51,7 +51,7 @@ def _lossless(opened: Opened, reading: Reading, limit: int | None) -> Input:
     read = plain_reader(source)
 
     def expected(_number: int, root: StorageSpec) -> Iterator[memoryview]:
-        return storage_bytes(read, root, reading.limits, source.name)
+        return storage_bytes(read, root, reading.limits, source.name, chunk=PROOF_CHUNK, check=False)
 
     origin = Origin(opened.contents.format, source.size)
     return Input(tree, plan, [source], origin, dict(own), expected, opened.script)
@@ -84,10 +84,16 @@ def opened_input(
         if weights is None and not opened.arrays:
             given = _lossless(opened, reading, limit)
         else:
-            given = weights_of(opened, reading, weights or Path(tempfile.gettempdir()), limit=limit, transformers=transformers)
+            given = weights_of(opened, reading, weights or _room(), limit=limit, transformers=transformers)
         given.plan.left_out += opened.left_out
         given.name, given.inert = source.name, opened.report.unmodelled
         yield given
+
+
+def _room() -> Path:
+    import tempfile
+
+    return Path(tempfile.gettempdir())
 
 
 def convert_file(

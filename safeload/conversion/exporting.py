@@ -7,16 +7,16 @@ import os
 import struct
 import zlib
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+from safeload.conversion.comparing import NotTheSameError
 from safeload.conversion.joined import open_joined
 from safeload.conversion.origin import open_tree
 from safeload.conversion.output import Draft, check_destination
 from safeload.conversion.pickling import pickle_tree
 from safeload.conversion.plan import root_of
-from safeload.conversion.proof import NotTheSameError, Place, compare_bytes, first_difference, pieces_of
+from safeload.conversion.proof import Place, compare_bytes, first_difference, pieces_of
 from safeload.conversion.reading import plain_reader, storage_bytes
 from safeload.conversion.rebuild import build_tree
 from safeload.conversion.recorder import Recorder
@@ -27,6 +27,7 @@ from safeload.errors import UnsupportedError
 from safeload.findings import escape
 from safeload.formats.index_file import is_index, read_index
 from safeload.formats.manifest import KEY, SIDECAR_KEY, beside_manifest, manifest_of
+from safeload.lean_dataclass import dataclass
 from safeload.policy import Policy
 from safeload.program import StorageSpec
 from safeload.source import Limits, Reading, Source
@@ -144,7 +145,7 @@ def export(src: str | os.PathLike[str], dst: str | os.PathLike[str], *, force: b
             draft.flush()
             digests = _prove(draft, held, reading)
             draft.commit()
-            return Written(path=str(path), size=draft.size, sha256=digests[0], sha256_tree=digests[1])
+            return Written(path=str(path), size=draft.size, sha256_tree=digests[1], known=digests[0])
 
 
 def _roots(tree: Tree) -> list[StorageSpec]:

@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from safeload.context import Context, Target
+from safeload.conversion.comparing import NotTheSameError
 from safeload.conversion.converting import convert_file, default_destination, opened_input
 from safeload.conversion.job import Meter, Progress, prove, together
 from safeload.conversion.joined import open_joined
-from safeload.conversion.proof import NotTheSameError
 from safeload.conversion.reading import Tape
 from safeload.conversion.results import CheckResult, ConvertResult
 from safeload.errors import ArgumentError, PinError, UsageError
@@ -195,10 +195,10 @@ def check(
             if difference:
                 return CheckResult(same=False, difference=difference)
             try:
-                storages, nbytes = prove(given, manifest, joined, meter)
+                proof = prove(given, manifest, joined, meter)
             except NotTheSameError as error:
                 return CheckResult(same=False, difference=error.message)
-            return CheckResult(same=True, storages=storages, nbytes=nbytes, nodes=len(given.tree.nodes))
+            return CheckResult(same=True, storages=proof.storages, nbytes=proof.nbytes, nodes=len(given.tree.nodes))
 
 
 def _digests(sources: Sequence[Source], manifest: Manifest, meter: Meter) -> str:

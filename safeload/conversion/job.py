@@ -6,34 +6,35 @@ import contextlib
 import hashlib
 import json
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
+from safeload.conversion.comparing import Alike, NotTheSameError, compare_ranges, ranges_of
 from safeload.conversion.joined import Joined, open_joined
 from safeload.conversion.manifest import write_manifest
 from safeload.conversion.opening import sidecar_name
 from safeload.conversion.output import Draft
 from safeload.conversion.plan import Entry, Plan
-from safeload.conversion.proof import NotTheSameError, Place, compare_bytes, compare_trees, official_table, pieces_of
-from safeload.conversion.reading import Tape
+from safeload.conversion.proof import Place, compare_bytes, compare_trees, official_table, pieces_of
+from safeload.conversion.reading import Tape, must_unpack
 from safeload.conversion.results import Written
 from safeload.conversion.tree import Tree
 from safeload.conversion.writing import copy_storages, header_bytes, write_payloads
 from safeload.errors import SafeloadError
 from safeload.findings import escape
 from safeload.formats.manifest import KEY, SIDECAR_KEY, Manifest, Origin, manifest_of
+from safeload.lean_dataclass import dataclass, field, replace
+from safeload.parallel import Worker
 from safeload.program import StorageSpec
 from safeload.source import Reading, Source
-from safeload.trust.both_digests import file_digests
+from safeload.trust.digest import tree_digest
 
-__all__ = ["SIDECAR_BYTES", "Gate", "Input", "Job", "Meter", "Progress", "prove", "together"]
+__all__ = ["SIDECAR_BYTES", "Gate", "Input", "Job", "Meter", "Progress", "Proof", "prove", "together"]
 
 SIDECAR_BYTES: Final = 8 << 20
 """A manifest that is longer than this lies beside the file: readers hold a whole header in memory."""
 
-_THREADS: Final = 4
+_WORTH_A_THREAD: Final = 8 << 20
 
 Progress = Callable[[int, int], None]
 """Takes bytes done and bytes in all, of reading the source and of proving the output together."""
@@ -140,8 +141,10 @@ class Job:
         stat = self.given.sources[0].stat
         mode = stat.st_mode if stat is not None else None
         with contextlib.ExitStack() as stack:
+            flusher = stack.enter_context(Worker(alone=sum(self.sizes) < _WORTH_A_THREAD))
             drafts = [
-                stack.enter_context(Draft(path, size, force=force, mode=mode)) for path, size in zip(self.paths, self.sizes, strict=True)
+                stack.enter_context(Draft(path, size, force=force, mode=mode, flusher=flusher))
+                for path, size in zip(self.paths, self.sizes, strict=True)
             ]
             self._copy(drafts, gate)
             manifest = self._manifest().encode("ascii")
@@ -152,10 +155,11 @@ class Job:
                 draft.write(0, header)
             more = self._beside(stack, manifest, force=force, mode=mode)
             digests = self._prove(drafts, manifest)
+            small = [(draft, _digest(draft, self.reading)) for draft in more]
             _commit([*drafts, *more])
-        written = [Written(path=str(path), size=size, sha256=sha256, sha256_tree=tree)
-                   for path, size, (sha256, tree) in zip(self.paths, self.sizes, digests, strict=True)]  # fmt: skip
-        return written + [_small(draft) for draft in more]
+        written = [Written(path=str(path), size=size, sha256_tree=tree)
+                   for path, size, tree in zip(self.paths, self.sizes, digests, strict=True)]  # fmt: skip
+        return written + [Written(path=str(draft.path), size=draft.size, sha256_tree=tree) for draft, tree in small]
 
     def _copy(self, drafts: list[Draft], gate: Gate | None) -> None:
         """Copy everything, hashing the sources on the way."""
@@ -194,8 +198,10 @@ class Job:
             drafts.append(draft)
         return drafts
 
-    def _prove(self, drafts: list[Draft], manifest: bytes) -> list[tuple[str, str]]:
-        """Open what was written again, and compare all of it."""
+    def _prove(self, drafts: list[Draft], manifest: bytes) -> list[str]:
+        """Open what was written again, and compare all of it, while it is brought to the disk."""
+        for draft in drafts:
+            draft.start_flush()
         for draft, size, part in zip(drafts, self.sizes, self.given.plan.parts, strict=True):
             seen = official_table(draft.reading_path, size)
             if seen is not None and seen != {entry.name: (entry.dtype, entry.shape) for entry in part}:
@@ -204,41 +210,72 @@ class Job:
             found = manifest_of(joined.metadata[0], manifest if self.sidecar is not None else None)
             if found is None or found.origin != self.origin or len(joined.table) != len(self.place):
                 raise NotTheSameError("the manifest does not come back")
-            with ThreadPoolExecutor(min(_THREADS, len(drafts)), "safeload-digest") as threads:
-                digests = [threads.submit(_digests, draft, self.reading) for draft in drafts]
-                prove(self.given, found, joined, self.meter)
-                return [digest.result() for digest in digests]
+            return prove(self.given, found, joined, self.meter, digest=True).trees
 
 
-def _digests(draft: Draft, reading: Reading) -> tuple[str, str]:
-    """Flush a draft and hash it, while another thread compares it."""
-    draft.flush()
+def _digest(draft: Draft, reading: Reading) -> str:
+    """The `sha256-tree` of a draft, as it lies there now."""
     with Source.open(draft.reading_path, limits=reading.limits) as source:
-        return file_digests(source)
+        return tree_digest(source)
 
 
-def prove(given: Input, manifest: Manifest, joined: Joined, meter: Meter) -> tuple[int, int]:
+@dataclass(slots=True)
+class Proof:
+    """What was compared.
+
+    Attributes:
+        storages: How many storages.
+        nbytes: How many bytes of them.
+        trees: The `sha256-tree` of each file of the output, when asked for.
+    """
+
+    storages: int = 0
+    nbytes: int = 0
+    trees: list[str] = field(default_factory=list)
+
+
+def prove(given: Input, manifest: Manifest, joined: Joined, meter: Meter, *, digest: bool = False) -> Proof:
     """Compare an output with what it was made from: the tree, and the bytes of every storage.
 
-    Returns:
-        How many storages, and how many bytes.
+    Args:
+        given: What it was made from.
+        manifest: Of the output, read from there.
+        joined: The output's files.
+        meter: Told of bytes that were compared.
+        digest: Also hash the files of the output.
 
     Raises:
         NotTheSameError: with the first difference.
     """
     bound = compare_trees(given.tree, manifest, joined.table, joined.source)
-    place = Place(joined.source)
+    place, proof = Place(joined.source), Proof()
     seen: set[tuple[int, str]] = set()
-    total = 0
+    alike: list[Alike] = []
+    others: list[tuple[int, StorageSpec]] = []
     for number, root in enumerate(given.tree.storages):
         group = given.tree.group(root)
         if root.region is None or group in seen:
             continue
         seen.add(group)
+        source = given.sources[group[0]]
+        plain = not given.weights and not must_unpack(root)
+        ranges = ranges_of(root, pieces_of(bound, number), source, f"storage {number}") if plain else None
+        if ranges is None:
+            others.append((number, root))
+        alike += ranges or ()
+    start = 0
+    for source in joined.sources:
+        own = [replace(one, start=one.start - start) for one in alike if start <= one.start < start + source.size]
+        proof.trees.append(compare_ranges(source, own, digest=digest))
+        start += source.size
+        meter(sum(one.nbytes for one in own))
+    proof.nbytes = sum(one.nbytes for one in alike)
+    for number, root in others:
         count = compare_bytes(f"storage {number}", given.expected(number, root), place.chunks(pieces_of(bound, number)))
         meter(count)
-        total += count
-    return len(seen), total
+        proof.nbytes += count
+    proof.storages = len(seen)
+    return proof
 
 
 def _part_paths(path: Path, count: int) -> list[Path]:
@@ -253,12 +290,6 @@ def together(digests: list[tuple[str, str]]) -> tuple[str, str]:
     texts = ("\n".join(column) for column in zip(*digests, strict=True))
     first, second = (hashlib.sha256(text.encode("ascii")).hexdigest() for text in texts)
     return first, second
-
-
-def _small(draft: Draft) -> Written:
-    with Source.open(str(draft.path)) as source:
-        sha256, tree = file_digests(source)
-        return Written(path=str(draft.path), size=source.size, sha256=sha256, sha256_tree=tree)
 
 
 def _commit(drafts: list[Draft]) -> None:

@@ -5,13 +5,13 @@ from __future__ import annotations
 import bisect
 import contextlib
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
 from pathlib import Path
 
 from safeload.conversion.proof import own_table
 from safeload.errors import MalformedError
 from safeload.findings import escape
 from safeload.formats import Contents
+from safeload.lean_dataclass import dataclass, replace
 from safeload.program import Region, TensorSpec
 from safeload.source import Reading, Source
 

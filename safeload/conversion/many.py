@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
@@ -17,6 +16,7 @@ from safeload.formats import detect
 from safeload.formats.index_file import is_index, read_index
 from safeload.formats.manifest import Manifest, find_manifest
 from safeload.formats.safetensors_file import SafetensorsFile
+from safeload.lean_dataclass import dataclass
 from safeload.source import Limits, Reading, Source
 
 __all__ = ["Outcome", "TreeItem", "convert_tree", "made_from"]

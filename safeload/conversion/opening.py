@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +11,7 @@ from safeload.errors import SafeloadError
 from safeload.findings import Finding, Level
 from safeload.formats import Contents
 from safeload.formats.manifest import KEY, Manifest, find_manifest
+from safeload.lean_dataclass import dataclass
 from safeload.program import StorageSpec
 from safeload.rules import RULES
 from safeload.source import Limits, Source

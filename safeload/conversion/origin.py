@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from typing import Any
 
 from safeload.conversion.arrays import ARRAY_FORMATS, array_table
@@ -10,6 +9,7 @@ from safeload.conversion.recorder import Recorder
 from safeload.errors import MalformedError, RefusedError, UsageError
 from safeload.findings import Level, Outcome, Report
 from safeload.formats import Contents
+from safeload.lean_dataclass import dataclass, field
 from safeload.policy import Policy, decide
 from safeload.program import StorageSpec
 from safeload.reporting import examine

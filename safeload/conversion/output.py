@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
-import secrets
 import stat
 from collections.abc import Sequence
 from pathlib import Path
@@ -18,9 +17,11 @@ from typing import Final, Self
 
 from safeload.errors import SafeloadError, UnsupportedError, UsageError
 from safeload.findings import escape
+from safeload.parallel import Task, Worker
 
 __all__ = ["Draft", "check_destination", "failed"]
 
+_FLUSH_BYTES: Final = 64 << 20
 _FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 
 
@@ -62,13 +63,15 @@ class Draft:
         size: Bytes, asked of the disk at once.
         force: Whether a file that is there may be replaced.
         mode: Permission bits; None for what the process gives new files.
+        flusher: Brings to the disk what was written while more is; None to do that at the end.
 
     Raises:
         SafeloadError: there is no room.
     """
 
-    def __init__(self, path: Path, size: int, *, force: bool = False, mode: int | None = None) -> None:
+    def __init__(self, path: Path, size: int, *, force: bool = False, mode: int | None = None, flusher: Worker | None = None) -> None:
         self.path, self.size, self.force = path, size, force
+        self._flusher, self._flushing, self._unflushed = flusher, list[Task](), 0
         self._temporary: Path | None = None
         self.fd = -1
         try:
@@ -93,7 +96,7 @@ class Draft:
         return os.open(self._temporary, flags | os.O_CREAT | os.O_EXCL | getattr(os, "O_NOFOLLOW", 0), 0o666)
 
     def _aside(self) -> Path:
-        return self.path.with_name(f".{self.path.name[:100]}.{secrets.token_hex(8)}.tmp")
+        return self.path.with_name(f".{self.path.name[:100]}.{os.urandom(8).hex()}.tmp")
 
     def _reserve(self) -> None:
         """Look for room now, so that a full disk is known before hours of work. Reserving it would write everything twice."""
@@ -119,8 +122,11 @@ class Draft:
                 done = os.pwrite(self.fd, view, offset)
                 view = view[done:]
                 offset += done
+                self._unflushed += done
         except OSError as error:
             raise failed(error, self.path, self.size) from error
+        if self._unflushed >= _FLUSH_BYTES and all(task.done for task in self._flushing):
+            self.start_flush()
 
     def read(self, offset: int, nbytes: int) -> bytes:
         """Return what was written."""
@@ -134,9 +140,18 @@ class Draft:
             nbytes -= len(part)
         return out[0] if len(out) == 1 else b"".join(out)
 
+    def start_flush(self) -> None:
+        """Begin to bring to the disk what was written so far."""
+        if self._flusher is not None:
+            self._unflushed = 0
+            self._flushing.append(self._flusher.submit(lambda: os.fsync(self.fd)))
+
     def flush(self) -> None:
         """Bring everything to the disk."""
         try:
+            # The system tells of a failure once: whoever asked in between was told.
+            for task in self._flushing:
+                task.wait()
             os.fsync(self.fd)
         except OSError as error:
             raise failed(error, self.path, self.size) from error
@@ -184,6 +199,9 @@ class Draft:
         self._abandon()
 
     def _abandon(self) -> None:
+        for task in self._flushing:
+            with contextlib.suppress(OSError):
+                task.wait()
         if self.fd >= 0:
             with contextlib.suppress(OSError):
                 os.close(self.fd)

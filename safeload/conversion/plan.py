@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import bisect
 from collections.abc import Iterable
-from dataclasses import dataclass, field
 from typing import Final
 
 from safeload.conversion.carriers import carrier, dense, row_major
@@ -16,6 +15,7 @@ from safeload.conversion.scalars import Json
 from safeload.conversion.tree import Group, Tree
 from safeload.errors import UnsupportedError
 from safeload.findings import escape
+from safeload.lean_dataclass import dataclass, field
 from safeload.program import COMPLEX, DTYPE_BITS, StorageSpec, TensorSpec
 
 __all__ = ["Entry", "Names", "Plan", "flip_of", "lay_out", "make_plan", "root_of"]

@@ -3,24 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+from safeload.conversion.comparing import NotTheSameError
 from safeload.conversion.rebuild import build_tree
 from safeload.conversion.recorder import Recorder
 from safeload.conversion.scalars import Json
 from safeload.conversion.storages import Bound, Piece, bind, restored_chunks
 from safeload.conversion.tree import Tree, encode_tree
-from safeload.errors import MalformedError, SafeloadError, UnsupportedError
+from safeload.errors import MalformedError, SafeloadError
 from safeload.findings import escape
 from safeload.formats.manifest import KEY, Manifest
 from safeload.formats.safetensors_file import SafetensorsFile
+from safeload.lean_dataclass import dataclass
 from safeload.program import TensorSpec
 from safeload.source import Reading, Source
 
 __all__ = [
-    "NotTheSameError",
+    "PROOF_CHUNK",
     "Place",
     "Shown",
     "compare_bytes",
@@ -32,12 +33,11 @@ __all__ = [
 ]
 
 _SMALL: Final = 32 << 20
+PROOF_CHUNK: Final = 1 << 20
+"""Bytes that are compared at once: both sides should still be in a core's own cache."""
+
 Shown = dict[str, tuple[str, tuple[int, ...]]]
 """What a reader sees of a file: name → (the format's dtype, shape)."""
-
-
-class NotTheSameError(UnsupportedError):
-    """An output does not hold what its source holds. It is a defect of ours, or of the disk; nothing was left behind."""
 
 
 def official_table(path: str, size: int) -> Shown | None:
@@ -100,11 +100,18 @@ def compare_bytes(what: str, left: Iterator[Any], right: Iterator[Any]) -> int:
                 raise NotTheSameError(f"{what}: one side ends at byte {position}")
             return position
         count = min(len(a), len(b))
-        # bytes, because comparing views goes item by item
-        if bytes(a[:count]) != bytes(b[:count]):
+        if not _same(a[:count], b[:count]):
             raise NotTheSameError(f"{what}: bytes differ between {position} and {position + count}")
         a, b = a[count:], b[count:]
         position += count
+
+
+def _same(a: memoryview, b: memoryview) -> bool:
+    """Whether two views hold the same bytes. Views are compared item by item, a byte array with anything at once."""
+    for one, other in ((a, b), (b, a)):
+        if type(one.obj) is bytearray and len(one.obj) == len(one):
+            return one.obj == other
+    return bytearray(a) == b
 
 
 def _next(pieces: Iterator[Any]) -> memoryview:
@@ -153,11 +160,12 @@ class Place:
     source: Source
 
     def chunks(self, pieces: tuple[Piece, ...]) -> Iterator[Any]:
-        """The bytes of a storage, in its own order."""
+        """The bytes of a storage, in its own order; each piece is good until the next is asked for."""
+        scratch = bytearray(PROOF_CHUNK)
 
         def read(offset: int, nbytes: int) -> bytearray:
-            out = bytearray(nbytes)
+            out = scratch if nbytes == len(scratch) else bytearray(nbytes)
             self.source.readinto(offset, memoryview(out), keep=False)
             return out
 
-        return restored_chunks(read, pieces)
+        return restored_chunks(read, pieces, PROOF_CHUNK)

@@ -9,39 +9,35 @@ import hashlib
 import sys
 import zlib
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
-from typing import Final, Protocol, Self
+from typing import Final, Self
 
 from safeload.errors import LimitError, MalformedError
 from safeload.findings import escape
+from safeload.parallel import Task, Worker, workers
 from safeload.program import COMPLEX, DTYPE_BITS, Region, StorageSpec
 from safeload.source import Limits, Source
-from safeload.trust.digest import TreeHasher
+from safeload.trust.digest import LEAF_BYTES, leaf_digests, root_of_leaves
 
-__all__ = ["CHUNK", "Tape", "must_unpack", "plain_reader", "storage_bytes"]
+__all__ = ["CHUNK", "PIECE", "Tape", "must_unpack", "plain_reader", "storage_bytes"]
 
 CHUNK: Final = 8 << 20
 """Bytes read at once; a multiple of every element's size."""
 
+PIECE: Final = 12 * LEAF_BYTES
+"""Bytes that a `Tape` has at hand at once, and a second time while they are hashed."""
+
 _PACKED: Final = 1 << 20
-_SMALL: Final = 1 << 16
+_SMALL: Final = 1 << 20
 
 Reader = Callable[[int, int], memoryview]
 """Takes offset and length, at most `CHUNK`; what it returns is good until the next call."""
 
 
-class _Hash(Protocol):
-    """What `hashlib` and `TreeHasher` have in common."""
-
-    def update(self, data: memoryview, /) -> None:
-        """Go on with `data`."""
-        ...
-
-
 class Tape:
     """Reads a source from its beginning to its end, hashing everything on the way. Use as a context manager.
 
-    Two threads hash while the caller does something with what was read; they are waited for before its memory is used again.
+    The file passes in pieces of whole leaves. While the caller does something with one, one thread follows the chain of `sha256`
+    through it and another hashes its leaves side by side; both are done with a piece before its memory is used again.
 
     Args:
         source: The file.
@@ -49,16 +45,15 @@ class Tape:
     """
 
     def __init__(self, source: Source, progress: Callable[[int], None] | None = None) -> None:
-        self._source = source
-        self._progress = progress
-        self._sha256 = hashlib.sha256()
-        self._tree = TreeHasher()
-        self._digests: tuple[_Hash, _Hash] = (self._sha256, self._tree)
-        size = min(CHUNK, max(source.size, 1))
-        self._scratch = [memoryview(bytearray(size)) for _ in range(2)]
-        self._busy: list[list[Future[None]]] = [[], []]
-        # One thread each: what is hashed must stay in order.
-        self._hashers = [ThreadPoolExecutor(1, "safeload-hash") for _ in range(2)]
+        self._source, self._progress = source, progress
+        alone = source.size < _SMALL or workers() == 1
+        self._chain, self._hasher = Worker(alone=alone), hashlib.sha256()
+        self._lanes, self._leaves = Worker(alone=alone), list[bytes]()
+        self._free = [memoryview(bytearray(min(PIECE, max(source.size, 1)))) for _ in range(1 if source.size <= PIECE else 2)]
+        self._busy: list[list[Task]] = [[], []]
+        self._scratch = memoryview(b"")
+        self._piece = memoryview(b"")
+        self._start = 0  # of the piece
         self.position = 0
 
     def read(self, offset: int, nbytes: int) -> memoryview:
@@ -69,45 +64,58 @@ class Tape:
         """
         if offset < self.position:
             raise MalformedError("storages overlap in the file", where=f"{self._source.name}@{offset}").under("SL204")
-        while self.position < offset:
-            self._take(min(CHUNK, offset - self.position))
-        return self._take(nbytes)
+        while offset >= self._end and self._end < self._source.size:
+            self._next()
+        self._pass(offset + nbytes)
+        at = offset - self._start
+        if offset + nbytes <= self._end:
+            return self._piece[at : at + nbytes]
+        # It goes on in the next piece, so its halves are put together.
+        self._scratch = self._scratch or memoryview(bytearray(CHUNK))
+        done = self._end - offset
+        self._scratch[:done] = self._piece[at:]
+        self._next()
+        self._scratch[done:nbytes] = self._piece[: nbytes - done]
+        return self._scratch[:nbytes]
 
-    def _take(self, nbytes: int) -> memoryview:
-        self._scratch.reverse()
-        self._busy.reverse()
-        for done in self._busy[0]:
-            done.result()
-        view = self._scratch[0][:nbytes]
-        self._source.readinto(self.position, view, keep=False)
-        if nbytes < _SMALL:
-            # Not worth a hand-over, but its turn must come after what was handed over.
-            for pending in self._busy[1]:
-                pending.result()
-            self._busy = [[], []]
-            self._sha256.update(view)
-            self._tree.update(view)
-        else:
-            self._busy[0] = [hasher.submit(digest.update, view) for hasher, digest in zip(self._hashers, self._digests, strict=True)]
-        self.position += nbytes
+    @property
+    def _end(self) -> int:
+        return self._start + len(self._piece)
+
+    def _pass(self, position: int) -> None:
         if self._progress is not None:
-            self._progress(nbytes)
-        return view
+            self._progress(position - self.position)
+        self.position = position
+
+    def _next(self) -> None:
+        """Read the next piece, once nobody needs the memory any more."""
+        self._free.reverse()
+        self._busy.reverse()
+        for task in self._busy[0]:
+            task.wait()
+        self._start = self._end
+        piece = self._piece = self._free[0][: min(PIECE, self._source.size - self._start)]
+        self._source.readinto(self._start, piece, keep=False)
+        self._busy[0] = [
+            self._chain.submit(lambda: self._hasher.update(piece)),
+            self._lanes.submit(lambda: self._leaves.extend(leaf_digests(piece))),
+        ]
 
     def finish(self) -> tuple[str, str]:
         """Read what is left, and return `sha256` and `sha256-tree` of the file."""
-        while self.position < self._source.size:
-            self._take(min(CHUNK, self._source.size - self.position))
-        for done in (*self._busy[0], *self._busy[1]):
-            done.result()
-        return self._sha256.hexdigest(), self._tree.hexdigest()
+        while self._end < self._source.size:
+            self._next()
+            self._pass(self._end)
+        for task in (*self._busy[0], *self._busy[1]):
+            task.wait()
+        return self._hasher.hexdigest(), root_of_leaves(self._source.size, self._leaves)
 
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, *_: object) -> None:
-        for hasher in self._hashers:
-            hasher.shutdown()
+    def __exit__(self, *error: object) -> None:
+        self._chain.__exit__(*error)
+        self._lanes.__exit__(*error)
 
 
 def plain_reader(source: Source) -> Reader:
@@ -122,14 +130,18 @@ def plain_reader(source: Source) -> Reader:
     return read
 
 
-def storage_bytes(read: Reader, root: StorageSpec, limits: Limits, where: str) -> Iterator[memoryview]:
-    """Yield a storage's bytes, unpacked, little-endian, in pieces of `CHUNK` but the last.
+def storage_bytes(
+    read: Reader, root: StorageSpec, limits: Limits, where: str, *, chunk: int = CHUNK, check: bool = True
+) -> Iterator[memoryview]:
+    """Yield a storage's bytes, unpacked, little-endian, in pieces of `chunk` but the last.
 
     Args:
         read: From a `Tape`, or `plain_reader`.
         root: A storage with a region.
         limits: Bounds on unpacking.
         where: The source's name, for messages.
+        chunk: Bytes, at most `CHUNK`, of what is stored as it is.
+        check: False where the CRC was compared already.
 
     Raises:
         MalformedError: the CRC differs, or it does not unpack to what it promises.
@@ -139,14 +151,14 @@ def storage_bytes(read: Reader, root: StorageSpec, limits: Limits, where: str) -
     if region is None or not region.nbytes:
         return
     place = f"{where}!{escape(region.member)}" if region.member else where
-    pieces = _stored(read, region) if region.packed is None else _unpacked(read, region, limits, place)
+    pieces = _stored(read, region, chunk) if region.packed is None else _unpacked(read, region, limits, place)
     swap = _real_size(root.dtype) if _is_big_endian(root) else 1
     crc = 0
     for piece in pieces:
-        if region.crc32 is not None:
+        if check and region.crc32 is not None:
             crc = zlib.crc32(piece, crc)
         yield _swapped(piece, swap) if swap > 1 else piece
-    if not region.check(crc):
+    if check and not region.check(crc):
         raise MalformedError(f"the bytes have CRC {crc:08x}, and {region.crc32:08x} is recorded", where=place).under("SL209")
 
 
@@ -173,9 +185,9 @@ def _swapped(piece: memoryview, size: int) -> memoryview:
     return memoryview(out)
 
 
-def _stored(read: Reader, region: Region) -> Iterator[memoryview]:
-    for start in range(0, region.nbytes, CHUNK):
-        yield read(region.offset + start, min(CHUNK, region.nbytes - start))
+def _stored(read: Reader, region: Region, chunk: int) -> Iterator[memoryview]:
+    for start in range(0, region.nbytes, chunk):
+        yield read(region.offset + start, min(chunk, region.nbytes - start))
 
 
 def _unpacked(read: Reader, region: Region, limits: Limits, where: str) -> Iterator[memoryview]:

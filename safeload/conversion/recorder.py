@@ -7,9 +7,9 @@ judged it once judges it again when the manifest is read back, and no second des
 from __future__ import annotations
 
 import collections
-from dataclasses import dataclass, field
 from typing import Any, Final
 
+from safeload.lean_dataclass import dataclass, field
 from safeload.program import Call, Global, Inert, StorageSpec, TensorSpec
 from safeload.walk import Walk
 from safeload.walk.model import Model, build

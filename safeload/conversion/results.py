@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from safeload.errors import PinError
+from safeload.findings import escape
+from safeload.lean_dataclass import dataclass, field
+from safeload.source import Source
+from safeload.trust.both_digests import file_digests
 
 __all__ = ["CheckResult", "ConvertResult", "Written"]
 
@@ -14,14 +18,34 @@ class Written:
     Attributes:
         path: Where.
         size: Bytes.
-        sha256: Lower-case hex; "" in a dry run.
-        sha256_tree: Likewise.
+        sha256_tree: Lower-case hex; "" in a dry run.
+        known: `sha256`, where it was taken already.
     """
 
     path: str
     size: int
-    sha256: str = ""
     sha256_tree: str = ""
+    known: str = field(default="", compare=False)
+
+    @property
+    def sha256(self) -> str:
+        """Lower-case hex; "" in a dry run.
+
+        It is one long chain, and half of the time that a conversion takes. So it is taken when somebody asks for it first, from the file as
+        it lies there then, which must still be what was written.
+
+        Raises:
+            PinError: it is another file by now.
+        """
+        if not self.known and self.sha256_tree:
+            with Source.open(self.path) as source:
+                sha256, tree = file_digests(source)
+            if tree != self.sha256_tree:
+                both = {"expected": f"sha256-tree:{self.sha256_tree}", "found": f"sha256-tree:{tree}"}
+                text = f"the file changed since it was written: written {both['expected']}, found {both['found']}"
+                raise PinError(text, where=escape(self.path, 1000), **both).under("SL601")
+            object.__setattr__(self, "known", sha256)
+        return self.known
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

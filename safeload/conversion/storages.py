@@ -12,7 +12,6 @@ import itertools
 import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
 from math import prod
 from typing import Any, Final
 
@@ -21,6 +20,7 @@ from safeload.conversion.gather import flip, gather, inverse
 from safeload.errors import MalformedError
 from safeload.findings import escape
 from safeload.formats.manifest import KEY, Manifest
+from safeload.lean_dataclass import dataclass, field
 from safeload.program import DTYPE_BITS, Region, StorageSpec, TensorSpec
 from safeload.source import Source
 
@@ -160,17 +160,18 @@ def _piece(number: int, piece: Any, name: str, table: Mapping[str, TensorSpec]) 
     return Piece(region.offset, region.nbytes, size, shape, stride, piece.get("flip", ""), piece.get("real", size))
 
 
-def restored_chunks(read: ReadAt, pieces: tuple[Piece, ...]) -> Iterator[bytes | bytearray | memoryview]:
+def restored_chunks(read: ReadAt, pieces: tuple[Piece, ...], chunk: int = _CHUNK) -> Iterator[bytes | bytearray | memoryview]:
     """Yield the bytes of a storage from its entries, in the storage's own order.
 
     Args:
         read: Takes offset in the file and length.
         pieces: In the storage's order.
+        chunk: Bytes that are read at once where they lie in that order.
     """
     for piece in pieces:
         if piece.stride is None:
-            for start in range(0, piece.nbytes, _CHUNK):
-                yield read(piece.offset + start, min(_CHUNK, piece.nbytes - start))
+            for start in range(0, piece.nbytes, chunk):
+                yield read(piece.offset + start, min(chunk, piece.nbytes - start))
             continue
         shape, stride = inverse(piece.shape, piece.stride)
 

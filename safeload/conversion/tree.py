@@ -9,7 +9,6 @@ from __future__ import annotations
 import collections
 import hashlib
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
 from typing import Any, Final
 
 from safeload.conversion.carriers import row_major
@@ -18,6 +17,7 @@ from safeload.conversion.scalars import LONG, Json, encode, is_scalar
 from safeload.errors import LimitError, UnsupportedError
 from safeload.findings import escape
 from safeload.formats.manifest import MANIFEST_BYTES
+from safeload.lean_dataclass import dataclass, field
 from safeload.program import Global, Inert, StorageSpec, TensorSpec
 from safeload.walk import values
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass, replace
 from pathlib import Path
 
 from safeload.conversion.converting import convert_file, default_destination
@@ -12,6 +11,7 @@ from safeload.conversion.many import made_from
 from safeload.conversion.results import ConvertResult
 from safeload.errors import PinError, SafeloadError, UnsupportedError, UsageError
 from safeload.findings import escape
+from safeload.lean_dataclass import dataclass, replace
 from safeload.lockfile import Converted, LockedFile, Lockfile, Model, locate, lock_relative, update
 from safeload.policy import Policy
 from safeload.source import Source

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Final, Self
@@ -112,6 +111,8 @@ class Spool:
     """Bytes that wait to be read in another order: in memory while they are few, else in a file without a name."""
 
     def __init__(self, nbytes: int, directory: Path) -> None:
+        import tempfile
+
         self._directory = directory
         try:
             self._file = None if nbytes <= _IN_MEMORY else tempfile.TemporaryFile(dir=directory, buffering=0)  # noqa: SIM115

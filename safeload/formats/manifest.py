@@ -11,14 +11,13 @@ import hashlib
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
 from safeload.errors import LimitError, MalformedError, SafeloadError, UnsupportedError
 from safeload.findings import Level, escape
 from safeload.formats.base import Contents, StreamPart
-from safeload.lean_dataclass import replace
+from safeload.lean_dataclass import dataclass, field, replace
 from safeload.program import DTYPE_BITS
 from safeload.source import Limits, Reading, Source
 from safeload.walk import PlainTensors, Skip, Walk, default_resolve, finding

@@ -13,13 +13,13 @@ import contextlib
 import hashlib
 import json
 import os
-import re
 import secrets
 import time
 from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from safeload.byte_sizes import size_of
 from safeload.errors import UsageError
 from safeload.findings import escape
 from safeload.lean_dataclass import dataclass
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from safeload.source import Source
 
 __all__ = [
-    "DEFAULT_BYTES", "RACY_NS", "Stamps", "cache_directory", "kinds_of", "most_bytes", "read_leaves", "replace_file", "size_of",
+    "DEFAULT_BYTES", "RACY_NS", "Stamps", "cache_directory", "kinds_of", "most_bytes", "read_leaves", "replace_file",
     "unchanged", "write_leaves",
 ]  # fmt: skip
 
@@ -39,7 +39,6 @@ RACY_NS: Final = 2_000_000_000
 DEFAULT_BYTES: Final = 20 << 30
 """Bytes that all converted files in the cache may have together, unless SAFELOAD_CACHE_SIZE says otherwise."""
 
-_SIZE: Final = re.compile(r"([0-9]{1,15}(?:\.[0-9]{1,6})?)\s*([kmgt]?)(i?)b?", re.ASCII | re.IGNORECASE)
 _VERSION: Final = 1
 _MOST_BYTES: Final = 4096
 
@@ -64,15 +63,6 @@ def cache_directory() -> Path | None:
     if os.name == "posix" and (info.st_uid != os.geteuid() or info.st_mode & 0o022):
         return None
     return path
-
-
-def size_of(text: str) -> int | None:
-    """Bytes that a text such as "500000", "10 MB" or "2GiB" means; None for any other."""
-    found = _SIZE.fullmatch(text.strip())
-    if found is None:
-        return None
-    base = 1024 if found[3] else 1000
-    return int(float(found[1]) * base ** ("kmgt".index(found[2].lower()) + 1 if found[2] else 0))
 
 
 def most_bytes() -> int:

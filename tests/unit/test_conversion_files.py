@@ -168,7 +168,7 @@ def test_a_system_without_nameless_files_works_as_well(tmp_path: Path, monkeypat
     source = plain_checkpoint(tmp_path / "model.pt")
     convert(source)
     convert(source, force=True)
-    monkeypatch.setattr(job_module, "prove", lambda *_: (_ for _ in ()).throw(UnsupportedError("no")))
+    monkeypatch.setattr(job_module, "prove", lambda *_, **__: (_ for _ in ()).throw(UnsupportedError("no")))
     with pytest.raises(UnsupportedError):
         convert(source, force=True)
     only(tmp_path, "model.pt", "model.safetensors")
