@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Final
 
+from safeload.background import Worker
 from safeload.conversion.comparing import Alike, NotTheSameError, compare_ranges, ranges_of
 from safeload.conversion.joined import Joined, open_joined
 from safeload.conversion.manifest import write_manifest
@@ -24,7 +25,6 @@ from safeload.errors import SafeloadError
 from safeload.findings import escape
 from safeload.formats.manifest import KEY, SIDECAR_KEY, Manifest, Origin, manifest_of
 from safeload.lean_dataclass import dataclass, field, replace
-from safeload.parallel import Worker
 from safeload.program import StorageSpec
 from safeload.source import Reading, Source
 from safeload.trust.digest import tree_digest

@@ -15,9 +15,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
 
+from safeload.background import Task, Worker
 from safeload.errors import SafeloadError, UnsupportedError, UsageError
 from safeload.findings import escape
-from safeload.parallel import Task, Worker
 
 __all__ = ["Draft", "check_destination", "failed"]
 

@@ -11,9 +11,10 @@ import zlib
 from collections.abc import Callable, Iterator
 from typing import Final, Self
 
+from safeload.background import Task, Worker
 from safeload.errors import LimitError, MalformedError
 from safeload.findings import escape
-from safeload.parallel import Task, Worker, workers
+from safeload.parallel import workers
 from safeload.program import COMPLEX, DTYPE_BITS, Region, StorageSpec
 from safeload.source import Limits, Source
 from safeload.trust.digest import LEAF_BYTES, leaf_digests, root_of_leaves

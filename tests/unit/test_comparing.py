@@ -7,9 +7,9 @@ import time
 
 import pytest
 
+from safeload.background import Worker
 from safeload.conversion.comparing import Alike, NotTheSameError, compare_ranges
 from safeload.conversion.proof import compare_bytes
-from safeload.parallel import Worker
 from safeload.source import Source
 from safeload.trust.digest import LEAF_BYTES, tree_digest
 
