@@ -54,6 +54,7 @@ _SIZE: Final = re.compile(rb"^size ([0-9]{1,20})\r?$", re.MULTILINE)
 _HTML: Final = re.compile(rb"<(?:!doctype\s+html|html|head|body|title)\b", re.IGNORECASE)
 _XML_ERROR: Final = re.compile(rb"<Code>([^<]{1,200})</Code>(?:\s*<Message>([^<]{0,400})</Message>)?")
 _ERROR_KEYS: Final = ("error", "message", "detail", "errors", "error_description", "Message", "msg")
+_JSON: Final = re.compile(r"[\ufeff\s]*(?:\{|\[(?!\[?[A-Za-z_]+[\]\w.-]))")  # and no table of TOML or an INI file
 _CONTROLS: Final = re.compile(r"[\x00-\x08\x0b\x0e-\x1a\x1c-\x1f\x7f]")
 
 
@@ -107,7 +108,7 @@ def plainly_no_model(source: Source) -> str | None:
         what = "text"
         if _HTML.match(_behind_prologue(head)):
             what = "a web page"
-        elif text.lstrip("\ufeff \t\r\n")[:1] in ("{", "["):
+        elif _JSON.match(text):
             what = "JSON text"
     # Asked last: it reads the end of the file, and a deflated member has to be unpacked for it.
     return None if trailing_zip(source) else what

@@ -7,7 +7,7 @@
 from typing import TYPE_CHECKING
 
 from safeload.policy.data import CHOICES, Policy, Rule, SignerRule, Suppression, glob_match
-from safeload.policy.decision import INERT_RULES, decide, signer_reasons, snippet, unpinned_finding
+from safeload.policy.decision import INERT_RULES, decide, expired_suppressions, signer_reasons, snippet, unpinned_finding
 from safeload.policy.file import load_policy, parse_policy, read_policy
 from safeload.policy.signing import IdentityRule, LockSigner, ProvenanceRule
 
@@ -27,6 +27,7 @@ __all__ = [
     "Suppression",
     "decide",
     "denied_reason",
+    "expired_suppressions",
     "glob_match",
     "load_policy",
     "parse_policy",

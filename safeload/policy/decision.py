@@ -15,7 +15,7 @@ from safeload.policy.data import Policy, SignerRule
 if TYPE_CHECKING:
     import datetime as dt
 
-__all__ = ["INERT_RULES", "decide", "signer_reasons", "snippet", "unpinned_finding"]
+__all__ = ["INERT_RULES", "decide", "expired_suppressions", "signer_reasons", "snippet", "unpinned_finding"]
 
 INERT_RULES: Final = frozenset({"SL101", "SL102", "SL103", "SL104", "SL106", "SL731", "SL732"})
 """What is harmless in a load that builds inert nodes instead of calling: the name and its arguments stay data, code stays text."""
@@ -23,6 +23,7 @@ INERT_RULES: Final = frozenset({"SL101", "SL102", "SL103", "SL104", "SL106", "SL
 # "Could not say", however the reader phrased it: no verdict about content that is not there or not a model.
 _NO_VERDICT: Final = frozenset({"SL129", "SL222", "SL501", "SL502", "SL503"})
 _MOST_REASONS: Final = 100
+_EXPIRED: Final = "the suppression of"
 
 
 def decide(
@@ -116,11 +117,16 @@ def _suppressed(report: Report, policy: Policy, today: dt.date | None) -> tuple[
         if entry.rule not in seen or not entry.covers(report, base):
             continue
         if today > entry.expires:
-            remarks.append(f"the suppression of {entry} expired on {entry.expires.isoformat()}: {escape(entry.reason)}")
+            remarks.append(f"{_EXPIRED} {entry} expired on {entry.expires.isoformat()}: {escape(entry.reason)}")
         else:
             hidden.add(entry.rule)
             remarks.append(f"suppressed until {entry.expires.isoformat()}: {entry}: {escape(entry.reason)}")
     return frozenset(hidden), remarks
+
+
+def expired_suppressions(decision: Decision) -> list[str]:
+    """What a decision says of suppressions that were for the file and ended: whoever wrote them wants to know."""
+    return [reason for reason in decision.reasons if reason.startswith(_EXPIRED)]
 
 
 def unpinned_finding(policy: Policy, *, lock_in_force: bool) -> Finding | None:

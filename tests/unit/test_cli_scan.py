@@ -207,6 +207,8 @@ def test_a_suppression_holds_until_its_day_and_is_told(here: Path, capsys: Captu
     status, document = scan(capsys, "a.pkl")
     assert status == 1
     assert any("expired" in reason for reason in document["files"][0]["reasons"])
+    assert run(["scan", "a.pkl"]) == 1
+    assert "the suppression of SL103 for a.pkl expired on" in capsys.readouterr().out
 
 
 def test_a_suppression_by_digest_takes_the_digest(here: Path, capsys: Capture) -> None:

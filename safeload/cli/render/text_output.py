@@ -9,6 +9,7 @@ from safeload.cli.output import Line, count, outcome_style, place, short_digest,
 from safeload.cli.render.signatures import signature_lines, signer_lines
 from safeload.cli.scanning import Scanned, Totals
 from safeload.findings import Finding, Outcome, escape
+from safeload.policy import expired_suppressions
 
 if TYPE_CHECKING:  # each command pays for its own results only
     from safeload.inspection import Inspection, TensorInfo
@@ -72,6 +73,7 @@ def file_lines(scanned: Scanned) -> Iterator[Line]:
         yield finding_line(finding, scanned.muted.get(finding, ""))
     if len(report.findings) > _MOST:
         yield [(f"  and {count(len(report.findings) - _MOST, 'more finding')}: --format json lists them", "dim")]
+    yield from ([(f"  {escape(reason, 500)}", "dim")] for reason in expired_suppressions(report.decision))
     if report.decision.outcome is Outcome.ERROR and not report.findings:
         yield [("  " + escape(report.error or "; ".join(report.decision.reasons), 1000).replace("\\x0a  ", " "), "")]
 
