@@ -74,7 +74,7 @@ class _Window:
 
     def __init__(self, outer: Source, offset: int, size: int) -> None:
         self.outer, self.offset, self.size = outer, offset, size
-        self.distant = outer.distant
+        self.distant, self.sequential = outer.distant, outer.sequential
 
     def into(self, offset: int, view: memoryview) -> int:
         """Fill `view` from `offset`."""
