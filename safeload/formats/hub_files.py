@@ -31,6 +31,7 @@ _NAMES: Final = re.compile(
     rb'"(?:auto_map|custom_pipelines|trust_remote_code|auto_mapping|custom_generate|_class_name|_target_|chat_template|activation_function'
     rb'|structure|weight_map|_?(?:attn|experts)_implementation(?:_internal)?)"|\\u00[0-7]'
 )
+_CODE: Final = re.compile(rb'"(?:auto_map|custom_pipelines|trust_remote_code)"')
 _MODULES: Final = re.compile(rb'"type"|\\u00[0-7]')
 
 
@@ -76,6 +77,8 @@ class ConfigFile(_Claimed):
             return None
         try:
             if source.size > _LARGEST:
+                if first == b"[" or _CODE.search(data) is None:
+                    return None  # data, as far as can be seen: no library reads so large a configuration
                 raise MalformedError(f"the configuration has {source.size} bytes; at most {_LARGEST} are read")
             document = parse_json(data, _LARGEST, "the configuration")
         except MalformedError as error:
@@ -106,6 +109,9 @@ def _code_beside(source: Source, module: str) -> str | None:
     return next((f"{what} in line {line} of {escape(module, 60)}.py" for line, what in calls), None)
 
 
+_CONVERSATION: Final = re.compile(r"\bmessages\b")
+
+
 class TemplateFile(_Claimed):
     """The format "chat-template": a Jinja template as a file of its own."""
 
@@ -118,7 +124,9 @@ class TemplateFile(_Claimed):
             return None
         contents = Contents(format=self.name)
         contents.findings, contents.error = judge_template(text)
-        return contents
+        # Templates of other languages (Go's, for one) look like Jinja's and are none of its conversations.
+        unread = contents.error is not None or all(item.rule == "SL707" for item in contents.findings)
+        return None if unread and _CONVERSATION.search(text) is None else contents
 
 
 # ---- requirements

@@ -105,6 +105,8 @@ def test_a_template_as_a_file_is_judged() -> None:
     assert report.format == "chat-template"
     assert report.decision.outcome is Outcome.REFUSED
     assert scan(b"{% for m in messages %}{{ m['content'] }}{% endfor %}").format == "unknown"
+    assert scan(b"{{ if .System }}<|system|>{{ .System }}{{ end }}{{ range .Messages }}{{ .Content }}{{ end }}").format == "unknown"
+    assert scan(b"{% for m in messages %}{{ m['content'] }}").format == "chat-template"
 
 
 def test_letters_written_as_escapes_are_the_same_letters() -> None:
