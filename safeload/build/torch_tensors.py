@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any, Protocol
 
 from safeload.build import torch_module
-from safeload.errors import LimitError, MalformedError, SafeloadError, UnsupportedError
+from safeload.errors import LimitError, MalformedError, SafeloadError
 from safeload.findings import escape
 from safeload.formats import Contents
 from safeload.program import StorageSpec
@@ -124,9 +124,7 @@ def _build(
     if contents.table is not None:
         return {name: dense(bank, spec, hooks=False) for name, spec in contents.table.items()}
     main = contents.main
-    if main is None and contents.error is None:
-        message = f"the file is {contents.format}, which can be scanned, locked and verified, and is not loaded as torch objects"
-        raise UnsupportedError(message, hint="'safeload inspect' lists what is in it; the program that it is for can load it once it is verified")
+    contents.require_built()
     if main is None or main.walk.end is None:
         raise MalformedError(contents.error or "there is nothing in the file that could be built")
     try:

@@ -92,6 +92,8 @@ def _ask(path: str, context: Context, *, inert: bool) -> _Answer:
             if contents is not None:
                 require_twin(contents, gate)
             gate.decide()
+            if contents is not None:
+                contents.require_built()
         except SafeloadError as error:
             problem: SafeloadError | None = error
         else:

@@ -132,7 +132,7 @@ def _handler(handler: str, names: set[str], notes: Notes) -> None:
         return
     if _lies_in(file, names):
         notes.add("SL863", f"the handler is '{escape(handler, 80)}', code of the archive that the server runs")
-    elif re.fullmatch(r"[A-Za-z_]\w*(?:\.[A-Za-z_]\w*)*", module):
+    elif not module.endswith(".py") and re.fullmatch(r"[A-Za-z_]\w*(?:\.[A-Za-z_]\w*)*", module):
         judge_name(notes, "model.handler", f"{module}.{entry or 'handle'}")
     else:
         notes.add("SL865", f"the handler is '{escape(handler, 80)}', and there is no such member")

@@ -238,6 +238,18 @@ def test_load_refuses_as_a_load_would(here: Path, capsys: Capture) -> None:
     assert run(["load", "junk.bin"]) == 2
 
 
+def test_load_says_what_is_read_and_never_built(here: Path, capsys: Capture) -> None:
+    """A model of another program is no checkpoint, however harmless it is."""
+    from tests.forge_boosting import lightgbm
+
+    (here / "model.txt").write_bytes(lightgbm())
+    assert run(["scan", "model.txt"]) == 0
+    assert run(["load", "model.txt"]) == 2
+    shown = capsys.readouterr()
+    assert "can be scanned, locked and verified" in shown.out
+    assert "it would not load" in shown.err
+
+
 def test_inspect_prints_the_contracts_object(here: Path, capsys: Capture) -> None:
     """Keys are added, never changed."""
     write_checkpoint(here / "m.pt")

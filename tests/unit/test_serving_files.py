@@ -233,6 +233,7 @@ HOSTILE_MARS = {
     "a hostile pickle": (mar({"model.pt": WEIGHTS}), "SL101", E),
     "a file that is not there": (mar(serializedFile="other.pt"), "SL865", W),
     "a handler that is not there": (mar(handler="other file"), "SL865", W),
+    "a handler's file that is not there": (mar(handler="handler.py:H"), "SL865", W),
     "a handler that is a number": (mar(handler=7), "SL865", W),
     "a manifest that is no JSON": (mar(manifest=b"{"), "SL865", W),
     "a manifest of no model": (mar(manifest=b"[]"), "SL865", W),
