@@ -10,55 +10,26 @@ from __future__ import annotations
 import re
 from typing import Any, Final
 
-from safeload.errors import LimitError, MalformedError, SafeloadError
+from safeload.errors import MalformedError
 from safeload.findings import escape
 from safeload.formats.base import Contents
+from safeload.formats.checked_file import CheckedFile
 from safeload.formats.code_text import note_code
 from safeload.formats.container import Notes
 from safeload.formats.flatbuffer import Table, root_table
 from safeload.formats.json_tree import Document, parse_json, texts_in
-from safeload.formats.polyglot import second_stream
-from safeload.formats.storages import as_finding
-from safeload.source import Reading, Source
+from safeload.source import Source
 
 __all__ = ["CatBoostFile", "CatBoostJsonFile"]
 
 _MAGIC: Final = b"CBM1"
 _FORMAT: Final = "FlabuffersModel_v1"  # spelt so by CatBoost
-_LARGEST: Final = 1 << 30
 _LARGEST_JSON: Final = 128 << 20
 _PARTS: Final = 100_000
 _JSON_HEAD: Final = re.compile(rb'\s*\{\s*"(?:ctr_data|features_info|model_info|oblivious_trees|trees|scale_and_bias)"\s*:')
-_MOST_SPLITS: Final = 50_000_000
 
 
-class _CatBoost:
-    name: str
-
-    def read(self, source: Source, reading: Reading) -> Contents:
-        """Read the model, and compare what points into it with what there is."""
-        contents = Contents(format=self.name)
-        second_stream(source, reading, contents)
-        notes = Notes(None)
-        try:
-            self.check(source, notes, contents)
-        except SafeloadError as error:
-            broken = error if isinstance(error, MalformedError) else MalformedError(error.message)
-            contents.findings.append(as_finding(broken.under(broken.rule or "SL855"), None))
-            contents.error = f"the model: {error.message}"
-        contents.findings += notes.done()
-        return contents
-
-    def check(self, source: Source, notes: Notes, contents: Contents) -> None:
-        """Read the whole file and note what is wrong with it.
-
-        Raises:
-            MalformedError: it breaks.
-        """
-        raise NotImplementedError
-
-
-class CatBoostFile(_CatBoost):
+class CatBoostFile(CheckedFile):
     """The format "catboost"."""
 
     name = "catboost"
@@ -69,8 +40,6 @@ class CatBoostFile(_CatBoost):
 
     def check(self, source: Source, notes: Notes, contents: Contents) -> None:
         """The core's flatbuffer; the parts behind it are tables of numbers."""
-        if source.size > _LARGEST:
-            raise LimitError(f"a model of {source.size} bytes; at most {_LARGEST} are read")
         length, start = int.from_bytes(source.read(4, 4), "little"), 8
         if length == 0xFFFFFFFF:
             length, start = int.from_bytes(source.read(8, 8), "little"), 16
@@ -107,7 +76,7 @@ def _core_trees(trees: Table, notes: Notes, facts: dict[str, str]) -> None:
             return
 
 
-class CatBoostJsonFile(_CatBoost):
+class CatBoostJsonFile(CheckedFile):
     """The format "catboost-json"."""
 
     name = "catboost-json"

@@ -11,18 +11,16 @@ import re
 from collections.abc import Iterator
 from typing import Final
 
-from safeload.errors import LimitError, MalformedError, SafeloadError
+from safeload.errors import LimitError, MalformedError
 from safeload.findings import escape
 from safeload.formats.base import Contents
+from safeload.formats.checked_file import CheckedFile
 from safeload.formats.code_text import note_code
 from safeload.formats.container import Notes
-from safeload.formats.polyglot import second_stream
-from safeload.formats.storages import as_finding
-from safeload.source import Reading, Source
+from safeload.source import Source
 
 __all__ = ["LightGbmFile"]
 
-_LARGEST: Final = 1 << 30
 _START: Final = re.compile(rb"(?:\xef\xbb\xbf)?tree\r?\nversion=v\d+\r?\n")
 _END: Final = b"end of trees"
 _WHOLE: Final = re.compile(rb"-?\d{1,18}(?: -?\d{1,18})*\Z")
@@ -30,30 +28,18 @@ _FACTS: Final = {"version": "version", "objective": "objective", "num_class": "c
 _MOST_TREES: Final = 10_000_000
 
 
-class LightGbmFile:
+class LightGbmFile(CheckedFile):
     """The format "lightgbm"."""
 
-    name: Final = "lightgbm"
+    name = "lightgbm"
 
     def claims(self, source: Source) -> bool:
         """The two lines that every version writes first."""
         return _START.match(source.head(64)) is not None
 
-    def read(self, source: Source, reading: Reading) -> Contents:
+    def check(self, source: Source, notes: Notes, contents: Contents) -> None:
         """Read the text, and compare every size and index with what there is."""
-        contents = Contents(format=self.name)
-        second_stream(source, reading, contents)
-        notes = Notes(None)
-        try:
-            if source.size > _LARGEST:
-                raise LimitError(f"a model of {source.size} bytes; at most {_LARGEST} are read")
-            _read(bytes(source.view(0, source.size)), notes, contents.metadata)
-        except SafeloadError as error:
-            broken = error if isinstance(error, MalformedError) else MalformedError(error.message)
-            contents.findings.append(as_finding(broken.under(broken.rule or "SL855"), None))
-            contents.error = f"the model: {error.message}"
-        contents.findings += notes.done()
-        return contents
+        _read(bytes(source.view(0, source.size)), notes, contents.metadata)
 
 
 def _lines(data: bytes, start: int, stop: int) -> Iterator[tuple[bytes, bytes]]:

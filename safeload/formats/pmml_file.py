@@ -11,19 +11,17 @@ import re
 from typing import Final
 from xml.parsers import expat
 
-from safeload.errors import LimitError, MalformedError, SafeloadError
+from safeload.errors import MalformedError
 from safeload.findings import Level, escape
 from safeload.formats.base import Contents
+from safeload.formats.checked_file import CheckedFile
 from safeload.formats.code_text import note_code
 from safeload.formats.container import Notes
-from safeload.formats.polyglot import second_stream
-from safeload.formats.storages import as_finding
-from safeload.source import Reading, Source
+from safeload.source import Source
 
 __all__ = ["PmmlFile"]
 
 _HEAD: Final = 64 * 1024
-_LARGEST: Final = 1 << 30
 _CHUNK: Final = 1 << 20
 _DEPTH: Final = 2_000  # a tree is nested as deep as it is
 _TEXT: Final = 1 << 16
@@ -58,10 +56,10 @@ class _Stop(Exception):  # noqa: N818 — leaves expat, and is no error
     """There is no sense in reading on."""
 
 
-class PmmlFile:
+class PmmlFile(CheckedFile):
     """The format "pmml"."""
 
-    name: Final = "pmml"
+    name = "pmml"
 
     def claims(self, source: Source) -> bool:
         """XML, in any of expat's encodings, whose first element is PMML, or that declares entities in front of one."""
@@ -71,29 +69,17 @@ class PmmlFile:
         first = _ELEMENT.search(_COMMENT.sub(b"", head))
         return (first is not None and first[1] == b"PMML") or b"<!ENTITY" in head
 
-    def read(self, source: Source, reading: Reading) -> Contents:
+    def check(self, source: Source, notes: Notes, contents: Contents) -> None:
         """Parse the document to its end, unless it declares a document type."""
-        contents = Contents(format=self.name)
-        second_stream(source, reading, contents)
-        document = _Document(contents.metadata)
-        try:
-            if source.size > _LARGEST:
-                raise LimitError(f"a document of {source.size} bytes; at most {_LARGEST} are read")
-            document.parse(source)
+        if _Document(notes, contents.metadata).parse(source):
             contents.end = source.size
-        except SafeloadError as error:
-            broken = error if isinstance(error, MalformedError) else MalformedError(error.message)
-            contents.findings.append(as_finding(broken.under(broken.rule or "SL855"), None))
-            contents.error = f"the document: {error.message}"
-        contents.findings += document.notes.done()
-        return contents
 
 
 class _Document:
     """What the handlers gather."""
 
-    def __init__(self, facts: dict[str, str]) -> None:
-        self.notes, self.facts = Notes(None), facts
+    def __init__(self, notes: Notes, facts: dict[str, str]) -> None:
+        self.notes, self.facts = notes, facts
         self.open: list[str] = []
         self.text: list[str] = []
         self.length = 0
@@ -107,8 +93,11 @@ class _Document:
             self.told.add(message)
             self.notes.add(rule, message, offset=max(0, self.parser.CurrentByteIndex), level=level)
 
-    def parse(self, source: Source) -> None:
+    def parse(self, source: Source) -> bool:
         """Feed the whole file to expat.
+
+        Returns:
+            Whether all of it was read.
 
         Raises:
             MalformedError: it is not well-formed, or in an encoding that is not read.
@@ -127,13 +116,14 @@ class _Document:
             for at in range(0, source.size, _CHUNK):
                 self.parser.Parse(source.read(at, min(_CHUNK, source.size - at)), at + _CHUNK >= source.size)
         except _Stop:
-            return
+            return False
         except expat.ExpatError as error:
             text = expat.ErrorString(error.code)
             raise MalformedError(f"not well-formed: {text}", where=f"@{max(0, self.parser.ErrorByteIndex)}") from None
         for name, at in self.applied.items():
             if name not in self.defined and name not in _FUNCTIONS:
                 self.unknown(name, at)
+        return True
 
     def unknown(self, name: str, at: int) -> None:
         """A function that is neither the standard's nor the document's: evaluators look for a Java class of that name."""

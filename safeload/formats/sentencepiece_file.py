@@ -7,13 +7,11 @@ from __future__ import annotations
 
 from typing import Final
 
-from safeload.errors import SafeloadError
-from safeload.findings import escape
 from safeload.formats.base import Contents
-from safeload.formats.polyglot import second_stream
+from safeload.formats.checked_file import CheckedFile
+from safeload.formats.container import Notes
 from safeload.formats.protobuf_wire import BYTES, FIXED32, VARINT, Wire
-from safeload.source import Reading, Source
-from safeload.walk import finding
+from safeload.source import Source
 
 __all__ = ["SentencePieceFile"]
 
@@ -21,10 +19,10 @@ _PIECE: Final = {1: BYTES, 2: FIXED32, 3: VARINT}
 _MODEL: Final = {1: "pieces", 2: "trainer_spec", 3: "normalizer_spec", 4: "self_test_data", 5: "denormalizer_spec"}
 
 
-class SentencePieceFile:
+class SentencePieceFile(CheckedFile):
     """The format "sentencepiece"."""
 
-    name: Final = "sentencepiece"
+    name = "sentencepiece"
 
     def claims(self, source: Source) -> bool:
         """A first field that is a piece: a text, and its score as a float."""
@@ -34,28 +32,18 @@ class SentencePieceFile:
         behind = 4 + head[3]
         return head[1] >= head[3] + 2 + 5 and head[behind : behind + 1] == b"\x15"
 
-    def read(self, source: Source, reading: Reading) -> Contents:
+    def check(self, source: Source, notes: Notes, contents: Contents) -> None:
         """Go through every field; one that the schema does not have is a finding."""
-        contents = Contents(format=self.name)
-        second_stream(source, reading, contents)
         wire = Wire(source, "SL855")
         pieces, unknown = 0, set()
-        try:
-            for number, kind, start, end in wire.fields(0, source.size, "the model"):
-                if number not in _MODEL or kind != BYTES:
-                    unknown.add(f"field {number}")
-                elif number == 1:
-                    pieces += 1
-                    unknown.update(
-                        f"field {inner} of a piece" for inner, kind, _, _ in wire.fields(start, end, "a piece") if _PIECE.get(inner) != kind
-                    )
-            contents.end = source.size
-        except SafeloadError as error:
-            offset = int(error.where[1:]) if error.where.startswith("@") and error.where[1:].isdigit() else None
-            contents.findings.append(finding("SL855", error.message, offset=offset))
-            contents.error = f"the model: {error.message}"
+        for number, kind, start, end in wire.fields(0, source.size, "the model"):
+            if number not in _MODEL or kind != BYTES:
+                unknown.add(f"field {number}")
+            elif number == 1:
+                pieces += 1
+                inside = wire.fields(start, end, "a piece")
+                unknown.update(f"field {inner} of a piece" for inner, form, _, _ in inside if _PIECE.get(inner) != form)
+        contents.end = source.size
         contents.metadata["pieces"] = str(pieces)
         if unknown:
-            named = ", ".join(sorted(escape(item, 40) for item in list(unknown)[:8]))
-            contents.findings.append(finding("SL855", f"what the schema does not have: {named}"))
-        return contents
+            notes.add("SL855", f"what the schema does not have: {', '.join(sorted(unknown)[:8])}")

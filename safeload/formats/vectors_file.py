@@ -10,11 +10,11 @@ import re
 import struct
 from typing import Final
 
-from safeload.errors import LimitError, MalformedError, SafeloadError
+from safeload.errors import LimitError, MalformedError
 from safeload.formats.base import Contents, Listed
+from safeload.formats.checked_file import CheckedFile
 from safeload.formats.container import Notes
 from safeload.formats.polyglot import second_stream
-from safeload.formats.storages import as_finding
 from safeload.source import Reading, Source
 from safeload.walk import finding
 
@@ -32,32 +32,23 @@ _LOOKED_AT: Final = 1_000
 _WHOLE: Final = 64 << 20
 
 
-class FastTextFile:
+class FastTextFile(CheckedFile):
     """The format "fasttext"."""
 
-    name: Final = "fasttext"
+    name = "fasttext"
+    broken = "SL851"
+    largest = 1 << 40
 
     def claims(self, source: Source) -> bool:
         """fastText's magic and a version."""
         head = source.head(8)
         return len(head) == 8 and struct.unpack("<2i", head)[0] == _MAGIC
 
-    def read(self, source: Source, reading: Reading) -> Contents:
+    def check(self, source: Source, notes: Notes, contents: Contents) -> None:
         """Compare every size with what there is."""
-        contents = Contents(format=self.name)
-        second_stream(source, reading, contents)
-        notes = Notes(None)
-        try:
-            end = _FastText(source, contents).run()
-            contents.end = end
-            if end != source.size:
-                notes.add("SL126", f"{source.size - end} bytes follow the model", offset=end)
-        except SafeloadError as error:
-            broken = error if isinstance(error, MalformedError) else MalformedError(error.message)
-            contents.findings.append(as_finding(broken.under(broken.rule or "SL851"), None))
-            contents.error = f"the model: {error.message}"
-        contents.findings += notes.done()
-        return contents
+        contents.end = end = _FastText(source, contents).run()
+        if end != source.size:
+            notes.add("SL126", f"{source.size - end} bytes follow the model", offset=end)
 
 
 class _FastText:

@@ -8,59 +8,29 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from safeload.errors import MalformedError, SafeloadError
 from safeload.findings import escape
 from safeload.formats.base import Contents
+from safeload.formats.checked_file import CheckedFile
 from safeload.formats.code_text import note_code
 from safeload.formats.container import Notes
 from safeload.formats.json_tree import parse_json, texts_in
-from safeload.formats.polyglot import second_stream
-from safeload.formats.storages import as_finding
 from safeload.formats.ubjson import parse_ubjson
 from safeload.formats.xgboost_binary import looks_like_binary, read_binary
 from safeload.formats.xgboost_trees import check_model
-from safeload.source import Reading, Source
+from safeload.source import Source
 
 __all__ = ["XGBoostBinaryFile", "XGBoostJsonFile", "XGBoostUbjsonFile"]
 
 _HEAD: Final = 64 * 1024
 _LARGEST_JSON: Final = 128 << 20
-_LARGEST_UBJSON: Final = 1 << 30
 _KEYS: Final = (b'"gradient_booster"', b'"learner_model_param"', b'"learner_train_param"', b'"feature_names"', b'"attributes"')
 
 
-class _XGBoostFile:
-    """What the three forms share."""
-
-    name: str
-
-    def read(self, source: Source, reading: Reading) -> Contents:
-        """Read the model, and compare every index of its trees with what there is."""
-        contents = Contents(format=self.name)
-        second_stream(source, reading, contents)
-        notes = Notes(None)
-        try:
-            self.check(source, notes, contents)
-        except SafeloadError as error:
-            broken = error if isinstance(error, MalformedError) else MalformedError(error.message)
-            contents.findings.append(as_finding(broken.under(broken.rule or "SL855"), None))
-            contents.error = f"{contents.format}: {error.message}"
-        contents.findings += notes.done()
-        return contents
-
-    def check(self, source: Source, notes: Notes, contents: Contents) -> None:
-        """Read the whole file and note what is wrong with it.
-
-        Raises:
-            MalformedError: it breaks.
-        """
-        raise NotImplementedError
-
-
-class XGBoostJsonFile(_XGBoostFile):
+class XGBoostJsonFile(CheckedFile):
     """The format "xgboost-json"."""
 
     name = "xgboost-json"
+    largest = _LARGEST_JSON
 
     def claims(self, source: Source) -> bool:
         """A JSON object with a learner, and one of a learner's keys near its beginning."""
@@ -69,14 +39,12 @@ class XGBoostJsonFile(_XGBoostFile):
 
     def check(self, source: Source, notes: Notes, contents: Contents) -> None:
         """As JSON."""
-        if source.size > _LARGEST_JSON:
-            raise MalformedError(f"a model of {source.size} bytes; at most {_LARGEST_JSON} are read of JSON")
         document = parse_json(source.view(0, source.size), _LARGEST_JSON, "the model")
         contents.end = source.size
         _check(document.root, document.repeated, notes, contents)
 
 
-class XGBoostUbjsonFile(_XGBoostFile):
+class XGBoostUbjsonFile(CheckedFile):
     """The format "xgboost-ubjson"."""
 
     name = "xgboost-ubjson"
@@ -88,8 +56,6 @@ class XGBoostUbjsonFile(_XGBoostFile):
 
     def check(self, source: Source, notes: Notes, contents: Contents) -> None:
         """As UBJSON; bytes behind the value are a finding."""
-        if source.size > _LARGEST_UBJSON:
-            raise MalformedError(f"a model of {source.size} bytes; at most {_LARGEST_UBJSON} are read")
         root, repeated, end = parse_ubjson(source.view(0, source.size))
         if end != source.size:
             notes.add("SL126", f"{source.size - end} bytes follow the model", offset=end)
@@ -97,7 +63,7 @@ class XGBoostUbjsonFile(_XGBoostFile):
         _check(root, repeated, notes, contents)
 
 
-class XGBoostBinaryFile(_XGBoostFile):
+class XGBoostBinaryFile(CheckedFile):
     """The format "xgboost-binary"."""
 
     name = "xgboost-binary"
@@ -108,8 +74,6 @@ class XGBoostBinaryFile(_XGBoostFile):
 
     def check(self, source: Source, notes: Notes, contents: Contents) -> None:
         """Field by field."""
-        if source.size > _LARGEST_UBJSON:
-            raise MalformedError(f"a model of {source.size} bytes; at most {_LARGEST_UBJSON} are read")
         texts, end = read_binary(source.view(0, source.size), notes, contents.metadata)
         note_code(notes, texts)
         if end != source.size:
