@@ -10,8 +10,9 @@ from safeload.context import Context
 from safeload.errors import UsageError
 from safeload.findings import escape
 from safeload.formats import Contents
+from safeload.module_parts import is_number, module_children, number_of
 from safeload.program import Inert, ScriptClass
-from safeload.tensor_table import as_modules, children, find_state_dict, flatten, module_children
+from safeload.tensor_table import as_modules, children, find_state_dict, flatten
 from safeload.torch_arguments import Arguments
 
 __all__ = ["state_dict"]
@@ -32,8 +33,8 @@ def state_dict(
 
     Returns:
         Names as `module.state_dict()` gives them, in that order. A pickled `nn.Module` is read from its parts (parameters,
-        persistent buffers, nested modules), and its tensors are detached, as there; its class is not imported, whatever
-        policy allows. Tensors of anything else come as they are.
+        persistent buffers, nested modules, what quantised ones pack), and its tensors are detached, as there; its class is not
+        imported, whatever policy allows. Tensors of anything else come as they are.
 
     Raises:
         UsageError: `key` leads nowhere, no tensor is found, or two have the same name.
@@ -56,7 +57,8 @@ def state_dict(
     value = follow(value, key) if key else find_state_dict(value, is_tensor)
     where = escape(str(f), 500) if isinstance(f, (str, os.PathLike)) else ""
     found: dict[str, Any] = {}
-    for name, tensor in flatten(value, is_tensor):
+    for name, item in flatten(value, lambda one: is_tensor(one) or is_number(one)):
+        tensor = torch.tensor(number_of(item)) if is_number(item) else item
         if name in found:
             raise UsageError(f"two tensors are named {escape(name)!r}", where=where, hint="choose one part of the checkpoint with key=")
         found[name] = tensor

@@ -13,14 +13,14 @@ from typing import Any, Final
 from safeload.errors import LimitError, UnsupportedError, UsageError
 from safeload.findings import escape
 from safeload.formats import Contents
+from safeload.module_parts import MODULE_KEYS, is_number, module_children
 from safeload.program import Call, Inert, ScriptClass, TensorSpec
 from safeload.walk import kinds
 from safeload.walk.model import Model, build
 
-__all__ = ["IsTensor", "as_modules", "children", "find_state_dict", "flatten", "is_spec", "module_children", "spec_of", "tables_of"]
+__all__ = ["IsTensor", "as_modules", "children", "find_state_dict", "flatten", "is_spec", "spec_of", "tables_of"]
 
 IsTensor = Callable[[Any], bool]
-_MODULE_KEYS: Final = ("_parameters", "_buffers", "_modules")
 _MOST_STEPS = 1_000_000
 _MOST_TEXT = 1 << 27
 
@@ -52,25 +52,6 @@ def spec_of(value: Any) -> TensorSpec | None:
     return value if isinstance(value, TensorSpec) else None
 
 
-def module_children(node: Inert) -> list[tuple[str, Any]] | None:
-    """What `module.state_dict()` would visit of an inert `nn.Module`, in its order; None when it is none.
-
-    Buffers that the module calls non-persistent are left out, as there. What only code could give is not there: extra state,
-    and names that a class changes by hooks or by its own `_save_to_state_dict`.
-    """
-    state = node.state
-    if isinstance(state, tuple) and state and isinstance(state[0], Mapping):
-        state = state[0]
-    if not isinstance(state, Mapping) or not all(isinstance(state.get(key), Mapping) for key in _MODULE_KEYS):
-        return None
-    hidden = state.get("_non_persistent_buffers_set")
-    hidden = hidden if isinstance(hidden, (set, frozenset)) else frozenset()
-    found = [(str(name), value) for name, value in state["_parameters"].items() if value is not None]
-    found += [(str(name), value) for name, value in state["_buffers"].items() if value is not None and name not in hidden]
-    found += [(str(name), value) for name, value in state["_modules"].items() if value is not None]
-    return found
-
-
 def as_modules(value: Any, classes: Mapping[str, ScriptClass]) -> Any:
     """Sort the attributes of TorchScript modules, as their classes say, into parameters, buffers and modules; returns `value`.
 
@@ -92,7 +73,7 @@ def as_modules(value: Any, classes: Mapping[str, ScriptClass]) -> Any:
         state = node.state
         modules = {name: item for name, item in state.items() if isinstance(item, Inert) and item.global_name in classes}
         parts = [{name: item for name, item in state.items() if name in names} for names in (known.parameters, known.buffers)]
-        node.state = dict(zip(_MODULE_KEYS, (*parts, modules), strict=True))
+        node.state = dict(zip(MODULE_KEYS, (*parts, modules), strict=True))
     return value
 
 
@@ -211,7 +192,7 @@ def tables_of(contents: Contents) -> tuple[Mapping[str, Any], Mapping[str, Any]]
         raise UnsupportedError(f"a {contents.format} file has no tensors to open by name")
     tree = as_modules(build(main.walk, Model(main.walk, unknown="inert", persistent=main.persistent)), contents.modules)
     everything = list(flatten(tree, is_spec))
-    weights = list(flatten(find_state_dict(tree, is_spec), is_spec))
+    weights = list(flatten(find_state_dict(tree, is_spec), lambda value: is_spec(value) or is_number(value)))
     if not everything:
         raise UnsupportedError("no tensor is in the file", hint=f"its format is {escape(contents.format)}")
     objects = bool(main.walk.unmodelled or contents.modules)

@@ -10,7 +10,7 @@ from typing import Any
 
 import torch as typed_torch
 
-__all__ = ["MODULES", "Custom", "Extra", "Tied", "module_file"]
+__all__ = ["MODULES", "WRITES_MORE", "Custom", "Extra", "Tied", "module_file"]
 
 torch: Any = typed_torch  # a table of functions without types
 nn = torch.nn
@@ -87,6 +87,39 @@ MODULES: dict[str, Callable[[], Any]] = {
     "shared-often": _shared_often,
     "frozen": lambda: nn.Linear(3, 4).requires_grad_(requires_grad=False),
 }
+
+
+def _dynamic() -> Any:
+    return torch.ao.quantization.quantize_dynamic(nn.Sequential(nn.Linear(3, 2), nn.LSTM(2, 2)), {nn.Linear, nn.LSTM}, torch.qint8)
+
+
+def _static() -> Any:
+    quantization = torch.ao.quantization
+    layers = (nn.Conv2d(1, 2, 3), nn.ReLU(), nn.Flatten(), nn.Linear(8, 2), nn.ConvTranspose1d(2, 2, 1, bias=False))
+    module = nn.Sequential(quantization.QuantStub(), *layers, quantization.DeQuantStub()).eval()
+    module.qconfig = quantization.QConfig(
+        activation=quantization.MinMaxObserver.with_args(dtype=torch.quint8), weight=quantization.default_weight_observer
+    )
+    quantization.prepare(module, inplace=True)
+    module[:5](torch.ones(1, 1, 4, 4))
+    module[5](torch.ones(1, 2, 1))
+    return quantization.convert(module)
+
+
+def _embedding() -> Any:
+    module = nn.Sequential(nn.EmbeddingBag(10, 12))
+    module.qconfig = torch.ao.quantization.float_qparams_weight_only_qconfig
+    return torch.ao.quantization.convert(torch.ao.quantization.prepare(module))
+
+
+WRITES_MORE: dict[str, Callable[[], Any]] = {
+    "quantised, dynamic": _dynamic,
+    "quantised, static": _static,
+    "quantised, embedding": _embedding,
+    "compiled": lambda: torch.compile(nn.Sequential(nn.Linear(2, 2), nn.BatchNorm1d(2))),
+    "traced graph": lambda: torch.fx.symbolic_trace(nn.Sequential(nn.Linear(2, 2), nn.BatchNorm1d(2))),
+}
+"""Modules whose state dict holds more than their parameters and buffers, or that pickle in a way of their own."""
 
 
 def module_file(value: Any, **options: Any) -> io.BytesIO:

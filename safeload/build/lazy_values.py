@@ -16,6 +16,7 @@ from safeload.build.storages import element_type
 from safeload.errors import MalformedError, UnsupportedError
 from safeload.findings import escape
 from safeload.lean_dataclass import replace
+from safeload.module_parts import is_number, number_of
 from safeload.program import Call, Global, StorageSpec, TensorSpec
 
 if TYPE_CHECKING:
@@ -61,7 +62,7 @@ def value_of(value: Any, read: Read) -> torch.Tensor:
     """Return the tensor that a spec or a call of a spec-mode build stands for.
 
     Args:
-        value: A `TensorSpec`, or a `Call` whose kind is a tensor.
+        value: A `TensorSpec`, a `Call` whose kind is a tensor, or a number of a quantised module.
         read: As for `tensor_of`.
 
     Returns:
@@ -71,6 +72,8 @@ def value_of(value: Any, read: Read) -> torch.Tensor:
         MalformedError: parts do not fit together.
         UnsupportedError: it can only be made by a load.
     """
+    if is_number(value):
+        return torch.tensor(number_of(value))
     made = _real(value, _Parts(read), _DEEPEST)
     if not isinstance(made, torch.Tensor):
         raise UnsupportedError("this tensor cannot be read alone", hint="use safeload.load")

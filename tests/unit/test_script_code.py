@@ -5,8 +5,9 @@ from __future__ import annotations
 import time
 
 from safeload.formats.script_code import script_classes
+from safeload.module_parts import module_children
 from safeload.program import Inert, ScriptClass
-from safeload.tensor_table import as_modules, module_children
+from safeload.tensor_table import as_modules
 
 TEXT = """class Net(Module):
   __parameters__ = ["weight", "bias", ]

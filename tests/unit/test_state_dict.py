@@ -13,7 +13,7 @@ from safeload.tensor_table import flatten
 from tests.watch import nothing_runs
 
 torch = pytest.importorskip("torch")
-from tests.forge_modules import MODULES, Custom, Extra, Tied, module_file  # noqa: E402
+from tests.forge_modules import MODULES, WRITES_MORE, Custom, Extra, Tied, module_file  # noqa: E402
 
 nn = torch.nn
 pytestmark = pytest.mark.torch
@@ -58,6 +58,25 @@ def test_a_pickled_module_gives_what_its_state_dict_gives(name: str, zipped: boo
     """The names are those that `load_state_dict` of the same class wants."""
     module = MODULES[name]()
     assert_same(read(module, _use_new_zipfile_serialization=zipped), module.state_dict())
+
+
+@pytest.mark.filterwarnings("ignore:.*:DeprecationWarning", "ignore:.*:FutureWarning", "ignore:.*:UserWarning")
+@pytest.mark.parametrize("zipped", [True, False], ids=["zip", "legacy"])
+@pytest.mark.parametrize("name", WRITES_MORE)
+def test_what_a_class_of_torch_writes_into_its_state_dict(name: str, zipped: bool) -> None:
+    """Scales, packed weights, the module in a compiled one: the file of the module gives what the file of its state dict gives."""
+    module = WRITES_MORE[name]()
+    options: Any = {"policy": {"unpinned": "allow"}, "lock": False}
+    whole = module_file(module, _use_new_zipfile_serialization=zipped)
+    found, wanted = safeload.state_dict(whole, **options), safeload.state_dict(module_file(module.state_dict()), **options)
+    assert list(found) == list(wanted)
+    whole.seek(0)
+    with safeload.open(whole, **options) as lazily:
+        assert lazily.keys() == list(wanted)
+        for key, tensor in wanted.items():
+            for mine in (found[key], lazily.get_tensor(key)):
+                assert (mine.dtype, mine.shape) == (tensor.dtype, tensor.shape), key
+                assert torch.equal(mine, tensor), key
 
 
 @pytest.mark.parametrize("protocol", [2, 3, 4, 5])
