@@ -107,6 +107,9 @@ _REEXPORTED: Final = frozenset(
     """.split()  # noqa: SIM905 — a table for people
 )
 
+# Where torch keeps its functions of tensors: modules hold them as attributes (`self.act = torch.tanh`). Each is judged as torch.NAME is.
+_KERNELS: Final = ("torch._C._nn", "torch._C._VariableFunctionsClass", "torch._C._VariableFunctions")
+
 DENIED: Final = MappingProxyType({**{name: reason for reason, names in _BY_REASON.items() for name in names.split()}, **_EVERYTHING})
 """Name → why. It stands for everything below it too. `denied_reason` knows more: re-exports, dunders, odd names."""
 
@@ -124,8 +127,11 @@ def denied_reason(name: str) -> str | None:
         if "*" in name or "?" in name or "[" in name:
             return "a grant names one global exactly: patterns would grant what nobody has seen"
         return f"'{escape(name, 80)}' is not module.attribute in plain ASCII letters"
-    if name in _EXEMPT or _BUILTIN_EXCEPTION.fullmatch(name):
+    if name in _EXEMPT or _BUILTIN_EXCEPTION.fullmatch(name) or name == _KERNELS[1]:
         return None
+    home, _, last = name.rpartition(".")
+    if home in _KERNELS:
+        return denied_reason(f"torch.{last}")
     for prefix in _prefixes(name):
         if prefix in DENIED:
             return DENIED[prefix] if prefix == name else f"lies in {prefix}, which {DENIED[prefix]}"

@@ -571,3 +571,17 @@ def test_the_page_shows_a_policy_that_is_valid() -> None:
     blocks = re.findall(r"^```toml\n(.*?)^```$", page.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
     policy = parse_policy(tomllib.loads("\n".join(blocks))["tool"]["safeload"])
     assert (len(policy.rules), len(policy.suppress), policy.unpinned) == (2, 1, "refuse")
+
+
+def test_functions_of_tensors_can_be_granted_where_torch_keeps_them() -> None:
+    """A module that holds `torch.tanh` or a GELU is pickled with a name inside torch._C; what reads files is there, too."""
+    for name in ("tanh", "sigmoid", "relu"):
+        assert denied_reason(f"torch._C._VariableFunctionsClass.{name}") is None
+    assert denied_reason("torch._C._VariableFunctionsClass") is None
+    assert denied_reason("torch._C._nn.gelu") is None
+    for name in (
+        "torch._C._VariableFunctionsClass.from_file", "torch._C._VariableFunctions.from_file", "torch._C._nn.load", "torch._C._nn",
+        "torch._C._VariableFunctionsClass.__init__", "torch._C._VariableFunctionsClass.tanh.__call__", "torch._C.PyTorchFileReader",
+        "torch._C._nn.os.system", "torch._C._nn.os", "torch._C._import_ir_module",
+    ):  # fmt: skip
+        assert denied_reason(name) is not None, name
