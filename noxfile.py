@@ -310,6 +310,34 @@ for _version in ("3.11", "3.12", "3.13"):
     _torch_free_on(_version)
 
 
+def _system_packages(session: nox.Session, needed: Mapping[str, str]) -> None:
+    """Install what Debian has of the programs that are not there yet; without the right to, say what is missing."""
+    places = f"{os.environ['PATH']}:/usr/sbin"
+    missing = sorted({package for program, package in needed.items() if shutil.which(program, path=places) is None})
+    if not missing:
+        return
+    if shutil.which("apt-get") is None or os.geteuid() != 0:
+        session.error(f"these programs are needed, and only root can install them: {', '.join(missing)}")
+    quiet = {"DEBIAN_FRONTEND": "noninteractive"}
+    session.run("apt-get", "update", "-qq", external=True, silent=True)
+    session.run("apt-get", "install", "-y", "-qq", "--no-install-recommends", *missing, external=True, silent=True, env=quiet)
+
+
+@nox.session
+def services(session: nox.Session) -> None:
+    """Read and scan through real servers on loopback: nginx, S3, a hub, a Dask cluster; and look at the report in a browser."""
+    _system_packages(session, {"nginx": "nginx-light", "chromium": "chromium", "chromedriver": "chromium-driver"})
+    with tempfile.TemporaryDirectory(prefix="safeload-services-") as scratch:
+        # not editable, as in torch_free: the workers of a cluster import what is installed
+        tree = _copy_of_tree(Path(scratch, "tree"))
+        session.install("--quiet", "--no-compile", f"{tree}[remote,dask]", *group("services"), env=_pip_env())
+        shutil.rmtree(tree)
+        shutil.copytree(ROOT / "tests", Path(scratch, "tests"), ignore=shutil.ignore_patterns("__pycache__"))
+        shutil.copy2(ROOT / "pyproject.toml", scratch)
+        with session.chdir(scratch):
+            session.run("python", "-m", "pytest", "tests/services", *session.posargs, env={"SAFELOAD_SERVICES": "1"})
+
+
 @nox.session
 def lowest(session: nox.Session) -> None:
     """Run the torch-free tests with the oldest versions that pyproject.toml promises."""

@@ -14,10 +14,13 @@ from hypothesis import HealthCheck, settings
 TESTS = Path(__file__).parent
 HEAVY = ("torch", "numpy")
 # Variables that choose how a run is done; all other SAFELOAD_ variables are the user's settings and would change results.
-OURS = frozenset({"SAFELOAD_MACHINE", "SAFELOAD_FUZZ", "SAFELOAD_REAL", "SAFELOAD_REAL_DIR", "SAFELOAD_PROGRAMS"})
+OURS = frozenset(
+    {"SAFELOAD_MACHINE", "SAFELOAD_FUZZ", "SAFELOAD_REAL", "SAFELOAD_REAL_DIR", "SAFELOAD_PROGRAMS", "SAFELOAD_SERVICES"}
+)
 
 # The model files of tests/real are fetched when its tests are collected, so only its own session collects them.
-collect_ignore = [] if os.environ.get("SAFELOAD_REAL") else ["real"]
+# What tests/services needs of servers and programs, its own session installs.
+collect_ignore = [name for name, said in (("real", "SAFELOAD_REAL"), ("services", "SAFELOAD_SERVICES")) if not os.environ.get(said)]
 
 # Two cores shared with compilers and linters: wall-clock deadlines would only measure the neighbours.
 settings.register_profile("safeload", deadline=None, suppress_health_check=[HealthCheck.too_slow], print_blob=True)

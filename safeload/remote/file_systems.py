@@ -7,6 +7,7 @@ own, with the code that the server gave.
 from __future__ import annotations
 
 import contextlib
+import errno
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
@@ -63,9 +64,11 @@ def _options(address: Address, kind: Any, conf: Mapping[str, Any]) -> dict[str, 
     options = {**kind._get_kwargs_from_urls(address.url)}  # noqa: SLF001 - fsspec's own way from an address to its options
     if address.protocol in ("s3", "s3a"):
         said = conf.get("s3", {}).get("config_kwargs", {})
-        options["config_kwargs"] = {"connect_timeout": usual().connect, "read_timeout": usual().stall, **said}
-    # A listing that was kept from before must not stand for what is there now.
-    return {**options, "use_listings_cache": False, "skip_instance_cache": True}
+        bounds = {"connect_timeout": usual().connect, "read_timeout": usual().stall, "retries": {"max_attempts": 1}}
+        options["config_kwargs"] = {**bounds, **said}
+    # A listing that was kept from before must not stand for what is there now. The file system itself is kept by fsspec, for all
+    # addresses with the same options: making one takes longer than a range.
+    return {**options, "use_listings_cache": False}
 
 
 def file_system_ranges(address: Address, where: str) -> FileSystemRanges:
@@ -250,7 +253,7 @@ def _told(error: Exception, where: str) -> Exception:
         return PermissionError(13, "not permitted", where)
     if isinstance(error, IsADirectoryError):
         return IsADirectoryError(21, 'is a directory: end its address with "/" for what lies below', where)
-    answer = getattr(error, "response", None)
+    answer = getattr(error, "response", None) or getattr(error.__cause__, "response", None)
     said = answer.get("Error", {}).get("Code") if isinstance(answer, dict) and isinstance(answer.get("Error"), dict) else None
     status = getattr(error, "status", None) or getattr(error, "code", None) or getattr(answer, "status_code", None)
     if "NotFound" in kind:
@@ -265,5 +268,7 @@ def _told(error: Exception, where: str) -> Exception:
         return Again(f"no answer in time ({kind})")
     if isinstance(error, ConnectionError) or "Connection" in kind or "EndpointError" in kind or "Incomplete" in kind or "Payload" in kind:
         return Again(f"no connection, or it broke off ({kind})")
-    detail = escape(str(said or status), 60) if said or status else escape(str(getattr(error, "strerror", None) or ""), 100)
-    return RemoteError(f"reading failed: {kind}{f' ({detail})' if detail else ''}", where=where)
+    # The number of an OSError, not its text: file systems put there what a server said, and servers repeat what they were sent.
+    number = errno.errorcode.get(getattr(error, "errno", None) or 0, "")
+    detail = escape(str(said or status or number), 60)
+    return RemoteError(f"reading failed: {kind}" + (f" ({detail})" if detail else ""), where=where)

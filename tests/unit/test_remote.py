@@ -12,6 +12,7 @@ from typing import Any
 
 import fsspec
 import pytest
+from fsspec.registry import _registry as REGISTRY  # noqa: N812 - what it has imported before stands in there
 
 import safeload
 from safeload.api import scan_source
@@ -438,6 +439,7 @@ def test_a_missing_package_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> N
     for url, extra, module in (("s3://b/k", "s3", "s3fs"), ("gs://b/k", "gcs", "gcsfs"), ("hf://o/r/f", "hf", "huggingface_hub"),
                                ("memory://x", "remote", "fsspec")):  # fmt: skip
         monkeypatch.setitem(sys.modules, module, None)
+        monkeypatch.delitem(REGISTRY, url.partition(":")[0], raising=False)
         with pytest.raises(MissingExtraError) as caught:
             safeload.scan(url)
         assert f"safeload[{extra}]" in caught.value.hint
