@@ -111,7 +111,8 @@ def _read(source: Source, limits: Limits, notes: Notes, archive: Archive) -> Non
 
 def _plain_members(source: Source, end: End, limits: Limits, notes: Notes) -> tuple[Member, ...] | None:
     """The members of an archive in which nothing is out of the ordinary; None for any other, and for one that breaks."""
-    if end.offset + end.size != end.boundary or not end.size:
+    # Of a file elsewhere, headers are asked for together: the pass below would wait for each.
+    if end.offset + end.size != end.boundary or not end.size or source.address is not None:
         return None
 
     def fetch(start: int, stop: int) -> memoryview:
