@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import Final
 
 from safeload.formats.base import Contents, StreamPart
-from safeload.formats.streams import looks_like_pickle, probe
+from safeload.formats.streams import behind_a_gap, looks_like_pickle, probe
 from safeload.lean_dataclass import replace
 from safeload.source import Limits, Reading, Source
 from safeload.walk import Walk, finding, walk
@@ -63,12 +63,15 @@ class PickleFile:
                 break
             if count and not looks_like_pickle(data[at:]):
                 contents.findings.append(finding("SL126", f"{len(data) - at} bytes follow the last stream", offset=at))
+                behind_a_gap(contents, data, at, reading)
                 break
             walked = self.walk(data, at, reading)
             # A million records of the same kind say nothing that the first thousand did not, and each walk takes memory.
             if count < _KEPT or walked.error or not known.issuperset(walked.globals):
                 contents.parts.append(StreamPart(member=None, offset=at, data=data, walk=walked, main=at == 0))
                 known.update(walked.globals)
+            if count and walked.end is None:
+                behind_a_gap(contents, data, at + 1, reading)
             count += 1
             at = walked.end
         return count

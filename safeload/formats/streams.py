@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+import re
 from typing import Final
 
 from safeload.formats.base import Contents, StreamPart
@@ -10,9 +12,12 @@ from safeload.source import Limits, Reading, Source
 from safeload.walk import Walk, finding, walk
 from safeload.walk.opcodes import OPCODES
 
-__all__ = ["looks_like_pickle", "probe", "walk_behind", "walk_growing"]
+__all__ = ["behind_a_gap", "looks_like_pickle", "probe", "walk_behind", "walk_growing"]
 
 _MANY: Final = 1_000
+_GAP: Final = 1 << 16
+_TRIED: Final = 32
+_PROTO: Final = re.compile(rb"\x80[\x02-\x05]")
 _PROBE: Final = Limits(opcodes=100_000, calls=10_000)
 # Opcodes by which a stream without PROTO can begin: protocols 0 and 1, and headless streams of later ones. Not PERSID: without
 # somebody to understand it an unpickler stops there, and "PK" would be one.
@@ -86,6 +91,24 @@ def walk_growing(
         size = 4 * size
 
 
+def behind_a_gap(contents: Contents, data: memoryview, at: int, reading: Reading, member: str | None = None) -> None:
+    """Add the first stream in bytes that begin with none, if it calls or names what is known to be dangerous.
+
+    Whoever wrote it there knows where to find it. Bytes that happen to look like the beginning of one are let be.
+    """
+    window = bytes(data[at : at + _GAP])
+    first = len(window) - len(window.lstrip(b"\0 \t\r\n"))
+    places = [first, *(found.start() for found in itertools.islice(_PROTO.finditer(window), _TRIED))]
+    for place in dict.fromkeys(places):
+        seen = walk(data[at + place :], limits=_PROBE)
+        if any(found.rule in ("SL101", "SL102") for found in seen.findings):
+            walked = walk(data, at + place, limits=reading.limits, encoding=reading.encoding)
+            found = finding("SL125", "a pickle stream behind the bytes that follow STOP", offset=at + place)
+            contents.findings.append(replace(found, member=member))
+            contents.parts.append(StreamPart(member=member, offset=at + place, data=data, walk=walked))
+            return
+
+
 def walk_behind(contents: Contents, reading: Reading, part: StreamPart) -> None:
     """Look at what follows the STOP of a stream that should be the last: note the bytes, walk what is a stream."""
     end = part.walk.end
@@ -94,9 +117,14 @@ def walk_behind(contents: Contents, reading: Reading, part: StreamPart) -> None:
     rest = len(part.data) - end
     contents.findings.append(replace(finding("SL126", f"{rest} bytes follow the stream", offset=end), member=part.member))
     for _ in range(64):
-        if end is None or end >= len(part.data) or not looks_like_pickle(part.data[end:]):
+        if end is None or end >= len(part.data):
+            return
+        if not looks_like_pickle(part.data[end:]):
+            behind_a_gap(contents, part.data, end, reading, part.member)
             return
         extra = walk(part.data, end, limits=reading.limits, encoding=reading.encoding)
         contents.findings.append(replace(finding("SL125", "a pickle stream behind STOP", offset=end), member=part.member))
         contents.parts.append(StreamPart(member=part.member, offset=end, data=part.data, walk=extra))
+        if extra.end is None:
+            behind_a_gap(contents, part.data, end + 1, reading, part.member)
         end = extra.end

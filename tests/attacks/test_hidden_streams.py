@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 
 from safeload.findings import Level
@@ -27,11 +29,18 @@ def test_a_second_pickle_behind_stop_in_a_checkpoint() -> None:
     refused(checkpoint(PLAIN + HOSTILE), "SL101", "SL125", subject="os.system")
 
 
-@pytest.mark.parametrize("gap", [b"\0", b"\n", bytes(16), b"some text "])
-def test_bytes_behind_stop_are_at_least_a_finding(gap: bytes) -> None:
-    """A reader that skips them would come to the second pickle."""
-    assert scan(PLAIN + gap + HOSTILE).decision.outcome == "refused"
-    assert scan(checkpoint(PLAIN + gap + HOSTILE)).decision.outcome == "refused"
+@pytest.mark.parametrize("gap", [b"\0", b"\n", bytes(16), b"some text ", b"\x80\x04 no stream", bytes(60_000)])
+@pytest.mark.parametrize("wrap", [bytes, checkpoint], ids=["alone", "in a checkpoint"])
+def test_a_stream_behind_a_gap_is_found(gap: bytes, wrap: Callable[[bytes], bytes]) -> None:
+    """Whoever put it there knows how many bytes to step over; the bytes by themselves are a finding already."""
+    refused(wrap(PLAIN + gap + HOSTILE), "SL125", subject="os.system")
+    assert scan(wrap(PLAIN + gap + PLAIN)).decision.outcome != "allowed"
+
+
+@pytest.mark.parametrize("gap", [b"\0\0", b"\n"])
+def test_a_stream_of_protocol_0_behind_blanks_is_found(gap: bytes) -> None:
+    """It has no mark of its own."""
+    refused(PLAIN + gap + b"cos\nsystem\n(S'true'\ntR.", "SL125", subject="os.system")
 
 
 LEGACY = {

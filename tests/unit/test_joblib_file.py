@@ -202,7 +202,7 @@ def test_a_damaged_file_ends_in_a_report() -> None:
         forge.stream(described(), padded(NUMBERS), forge.POP, described(kind=dtype("O8"))),
         forge.stream(forge.PROTO(2), forge.NONE, forge.STOP),
     )
-    for end in range(len(data)):
+    for end in (0, *range(2, len(data))):  # the first byte alone is an empty map of msgpack
         assert scan(data[:end]).decision.outcome is not Outcome.ALLOWED
     for at in range(len(data)):
         for value in (0, 1, 0x7F, 0x80, 0xFF):
