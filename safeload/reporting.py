@@ -100,7 +100,7 @@ def report_of(source: Source, contents: Contents, *, values: bool = True) -> Rep
 
 def _values(part: StreamPart) -> Iterator[Finding]:
     """What only values show: tensors outside their storage, arrays of the wrong length, state of the wrong form."""
-    if part.walk.end is None or not part.walk.needs_build:
+    if part.walk.end is None or part.judged or not part.walk.needs_build:
         return
     if any(found.level is not Level.NOTE for found in part.walk.findings):
         return  # refused anyway, and values over what is not modelled would only break in its wake

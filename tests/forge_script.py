@@ -9,7 +9,10 @@ from typing import Any, Final
 from tests import forge
 from tests.forge_zip import torch_zip
 
-__all__ = ["CODE", "graph_node", "package", "program", "pt2", "script", "with_code"]
+__all__ = [
+    "CODE", "checkpoint_item", "dcp_metadata", "graph_node", "made", "package", "pairs", "place", "program", "pt2", "script", "sizes",
+    "with_code",
+]  # fmt: skip
 
 _EMPTY: Final = b"\x80\x02)."
 CODE: Final = """class Net(Module):
@@ -80,3 +83,48 @@ def package(more: Mapping[str, bytes], without: str = "") -> bytes:
         "byteorder": b"little", ".data/0.storage": bytes(8), "model/w.pkl": forge.stream(forge.PROTO(3), made, forge.STOP),
     }  # fmt: skip
     return torch_zip({name: data for name, data in {**members, **more}.items() if name != without})
+
+
+# ---- distributed checkpoints
+
+_METADATA: Final = "torch.distributed.checkpoint.metadata"
+
+
+def made(name: str, state: bytes, module: str = _METADATA) -> bytes:
+    """An object of a class, as a dataclass is pickled."""
+    return forge.stream(forge.GLOBAL(module, name), forge.EMPTY_TUPLE, forge.NEWOBJ, state, forge.BUILD)
+
+
+def pairs(**values: bytes) -> bytes:
+    """A dict with texts for keys."""
+    return forge.stream(
+        forge.EMPTY_DICT, forge.MARK, *(part for key, value in values.items() for part in (forge.TEXT(key), value)), forge.SETITEMS
+    )
+
+
+def sizes(*numbers: int) -> bytes:
+    """A torch.Size."""
+    return forge.stream(forge.GLOBAL("torch", "Size"), forge.MARK, *map(forge.INT, numbers), forge.TUPLE, forge.TUPLE1, forge.REDUCE)
+
+
+def place(path: str = "__0_0.distcp", offset: int = 0, length: int = 100) -> bytes:
+    """Where an item lies."""
+    state = pairs(relative_path=forge.TEXT(path), offset=forge.INT(offset), length=forge.INT(length))
+    return made("_StorageInfo", state, "torch.distributed.checkpoint.filesystem")
+
+
+def dcp_metadata(*places: bytes, size: bytes | None = None, planner: bytes = forge.NONE) -> bytes:
+    """The `.metadata` of a checkpoint of one tensor, with an index for each place."""
+    properties = made(
+        "TensorProperties", forge.stream(forge.MARK, forge.GLOBAL("torch", "float32"), forge.NONE, forge.NEWFALSE, forge.TUPLE)
+    )
+    tensor = made("TensorStorageMetadata", pairs(properties=properties, size=size or sizes(2, 3), chunks=forge.EMPTY_LIST))
+    index = made("MetadataIndex", pairs(fqn=forge.TEXT("w"), offset=sizes(0, 0), index=forge.INT(0)))
+    storage = forge.stream(forge.EMPTY_DICT, forge.MARK, *(part for one in places or (place(),) for part in (index, one)), forge.SETITEMS)
+    state = pairs(state_dict_metadata=pairs(w=tensor), planner_data=planner, storage_data=storage)
+    return forge.stream(forge.PROTO(2), made("Metadata", state), forge.STOP)
+
+
+def checkpoint_item(stream: bytes = b"\x80\x02}.") -> bytes:
+    """One item of a `.distcp` file."""
+    return torch_zip({"data.pkl": stream, "version": b"3\n", "byteorder": b"little"})

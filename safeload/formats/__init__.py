@@ -57,6 +57,25 @@ def _may_be_pt2(source: Source) -> bool:
     return first.looks_like_zip(source) and has_program(_members(source))
 
 
+def _may_be_shard(source: Source) -> bool:
+    from safeload.formats.zip_container import archive_of
+
+    # One archive behind another shows as bytes in front of it, or as a directory that is not where it should be.
+    return first.looks_like_zip(source) and any(found.rule in ("SL201", "SL205") for found in archive_of(source, Limits()).findings)
+
+
+def _shard() -> Format:
+    from safeload.formats.dcp_file import DcpShardFile
+
+    return DcpShardFile()
+
+
+def _dcp_metadata() -> Format:
+    from safeload.formats.dcp_file import DcpMetadataFile
+
+    return DcpMetadataFile()
+
+
 def _may_be_package(source: Source) -> bool:
     from safeload.formats.archive_kinds import is_package
 
@@ -312,6 +331,7 @@ def _may_be_joblib(source: Source) -> bool:
 
 FORMATS: Final[tuple[Format, ...]] = (
     _Reader("pt2", _may_be_pt2, _pt2),
+    _Reader("dcp-shard", _may_be_shard, _shard),
     _Reader("pytorch-package", _may_be_package, _package),
     _Reader("torch-zip", first.looks_like_zip, _torch_zip),
     _Reader("torchscript", first.looks_like_zip, _torchscript),
@@ -342,6 +362,7 @@ FORMATS: Final[tuple[Format, ...]] = (
     _Reader("tar", first.may_be_tar, _tar),
     _Reader("compressed", first.may_be_compressed, _compressed),
     _Reader("torch-legacy", first.may_be_torch_legacy, _torch_legacy),
+    _Reader("dcp-metadata", first.may_be_dcp_metadata, _dcp_metadata),
     _Reader("joblib", _may_be_joblib, _joblib),
     _PICKLE,
     _Reader("msgpack", first.may_be_msgpack, _msgpack),

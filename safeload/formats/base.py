@@ -31,6 +31,7 @@ class StreamPart:
         main: Whether this is the stream that a load builds.
         persistent: How its persistent ids are understood; None where they have no meaning.
         storages: For each persistent id in the order of the stream: its storage, or None where another id names it, too.
+        judged: Its reader looked at the values, too: nobody else has to.
     """
 
     member: str | None
@@ -40,6 +41,7 @@ class StreamPart:
     main: bool = False
     persistent: Persistent | None = None
     storages: Sequence[StorageSpec | None] = ()
+    judged: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,6 +21,7 @@ __all__ = [
     "may_be_checkpoint",
     "may_be_compressed",
     "may_be_config",
+    "may_be_dcp_metadata",
     "may_be_fasttext",
     "may_be_gguf",
     "may_be_json",
@@ -97,6 +98,11 @@ def _plausible(source: Source, tail: bytes, at: int, position: int) -> bool:
 def may_be_safetensors(source: Source) -> bool:
     """A "{" behind a length and perhaps blanks."""
     return b"{" in source.head(8 + 64)[8:]
+
+
+def may_be_dcp_metadata(source: Source) -> bool:
+    """The module of the metadata's classes, near the front of a stream."""
+    return b"torch.distributed.checkpoint.metadata" in source.head(256)
 
 
 def may_be_gguf(source: Source) -> bool:

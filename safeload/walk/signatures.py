@@ -16,7 +16,7 @@ from safeload.program import DTYPE_BITS
 from safeload.walk import generators
 from safeload.walk import kinds as k
 
-__all__ = ["BUILD_STATE", "MODELLED", "STORAGE_DTYPES", "TENSOR_DTYPES", "Modelled", "Signature", "script_global"]
+__all__ = ["BUILD_STATE", "MODELLED", "STORAGE_DTYPES", "TENSOR_DTYPES", "Modelled", "Signature", "described", "script_global"]
 
 Predicate = Callable[[str], bool]
 
@@ -276,8 +276,13 @@ _SCRIPT_CALLS["torch.jit._pickle.restore_type_tag"] = Modelled(
 )
 
 
+def described(name: str) -> Modelled:
+    """A class whose objects are described and never made, whatever they are given."""
+    return Modelled(name, k.SCRIPT, reduce=_ANYTHING, newobj=_ANYTHING, result=k.SCRIPT_OBJECT)
+
+
 def script_global(module: str, attribute: str) -> Modelled | None:
     """What is modelled in a TorchScript archive: its own classes, which no package holds, and its list builders."""
     if module == "__torch__" or module.startswith("__torch__."):
-        return Modelled(f"{module}.{attribute}", k.SCRIPT, reduce=_ANYTHING, newobj=_ANYTHING, result=k.SCRIPT_OBJECT)
+        return described(f"{module}.{attribute}")
     return _SCRIPT_CALLS.get(f"{module}.{attribute}") or MODELLED.get(f"{module}.{attribute}")

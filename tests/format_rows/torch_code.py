@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from tests.forge_script import graph_node, package, program, pt2, with_code
+from tests.forge_script import checkpoint_item, dcp_metadata, graph_node, package, place, program, pt2, with_code
 from tests.formats_page import FormatRow
 
 __all__ = ["ROWS"]
@@ -57,6 +57,34 @@ ROWS: Final = [
             "a module that starts a program": (lambda: package({"mylib/net.py": b"import os\nos.system('true')\n"}), "SL864"),
             "a stream that calls `os.system`": (lambda: package({"model/x.pkl": _STREAM}), "SL101"),
             "a storage of another size": (lambda: package({".data/0.storage": bytes(4)}), "SL302"),
+        },
+    ),
+    FormatRow(
+        format="dcp-metadata",
+        title="torch.distributed.checkpoint",
+        written_by="`torch.distributed.checkpoint.save`: a directory of `.metadata` and `*.distcp`",
+        reads="the stream of the metadata, the places that it names, every item of the other files",
+        order=8,
+        benign={
+            "a directory of one tensor": lambda: {
+                ".metadata": dcp_metadata(place(length=10)),
+                "__0_0.distcp": checkpoint_item() + checkpoint_item(),
+            },
+        },
+        hostile={
+            "metadata whose stream calls `os.system`": (
+                lambda: {".metadata": dcp_metadata(planner=_STREAM[:-1]), "__0_0.distcp": checkpoint_item() * 2},
+                "SL101",
+            ),
+            "an item whose stream calls `os.system`": (
+                lambda: {".metadata": dcp_metadata(), "__0_0.distcp": checkpoint_item() + checkpoint_item(_STREAM)},
+                "SL101",
+            ),
+            "an item in `../../x`": (lambda: {".metadata": dcp_metadata(place("../../x"))}, "SL739"),
+            "a file that is too short": (
+                lambda: {".metadata": dcp_metadata(place(length=1 << 40)), "__0_0.distcp": checkpoint_item() * 2},
+                "SL739",
+            ),
         },
     ),
 ]

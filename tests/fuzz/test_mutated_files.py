@@ -69,6 +69,8 @@ def _warm() -> None:
     rng = random.Random(5)
     for codec in ("raw_unicode_escape", "unicode_escape", "latin-1", "ascii", "utf-8", "cp437"):  # codecs are modules; their names are ours
         assert b"a".decode(codec) == "a"
+    for wide in ("utf-16", "utf-16-le", "utf-16-be", "utf-32", "utf-32-le", "utf-32-be", "utf-8-sig"):
+        assert "a".encode(wide).decode(wide) == "a"
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         for _, data in SEEDS:
