@@ -111,7 +111,7 @@ def test_signatures_follow_the_root(tuf: ForgedTuf, tmp_path: Path) -> None:
         tuf.publish(other.trusted_root.encode())
     update_root("release", url=tuf.url, bootstrap="bootstrap.json")
     forget()
-    with pytest.raises(SignatureError, match="the signature does not verify"):
+    with pytest.raises(SignatureError, match="not issued under the pinned trusted root"):
         safeload.load("m/model.pt")
 
 
