@@ -111,7 +111,7 @@ def _looks_like_model(source: Source) -> bool:
                 return False
             if number == 1 and a > 255:
                 return False
-            if number in (2, 3, 4) and not wire.text(a, b, 64).isprintable():
+            if number in (2, 3, 4) and not "".join(wire.text(a, b, 64).split()).isprintable():  # CatBoost's version has lines
                 return False
             if number == 7 and not _looks_like_graph(wire, a, b):
                 return False

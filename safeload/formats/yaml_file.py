@@ -24,9 +24,11 @@ from safeload.source import Reading, Source
 
 __all__ = ["YamlFile", "judge_configuration"]
 
-_MARK: Final = re.compile(
-    rb"_target_|\btarget\b|class_path|_component_|_fn\b|python/|![A-Za-z<]|%TAG|\$\{|\bpip\b|trust_remote_code|\\[xuU][0-9A-Fa-f]{2}"
-)
+# One of these stands in every text that names code. Searched one by one, because an expression of them all takes five times as long.
+_MARKS: Final = (
+    b"_target_", b"target", b"class_path", b"_component_", b"_fn", b"python/", b"!new:", b"!name:", b"!apply", b"!module:", b"%TAG", b"${",
+    b"dependencies", b"trust_remote_code", b"\\x", b"\\u", b"\\U",
+)  # fmt: skip
 # Keys whose value is imported whatever it looks like, and those whose value is so when it looks like a name with dots.
 _TARGETS: Final = frozenset(("_target_", "_component_", "class_path"))
 _MAYBE: Final = re.compile(r"(?:target|cls|class|_class_|\w+_fn|func|callable)\Z")
@@ -74,7 +76,8 @@ def _judged(source: Source) -> Contents | None:
     data = bytes(source.view(0, min(source.size, 4 * LARGEST)))
     if b"\0" in data[:512] and data[:2] not in (b"\xff\xfe", b"\xfe\xff"):
         return None
-    if _MARK.search(data.replace(b"\0", b"")) is None:
+    plain = data.replace(b"\0", b"") if data[:1] in b"\xff\xfe" else data
+    if not any(mark in plain for mark in _MARKS):
         return None
     notes = Notes(None)
     contents = Contents(format=YamlFile.name)
@@ -180,8 +183,8 @@ _INSECURE: Final = re.compile(r"\s*(?:--trusted-host|(?:-i|-f|--index-url|--extr
 
 def _packages(mapping: dict[str, Any], notes: Notes) -> None:
     """A conda environment's pip section: what is installed by address."""
-    dependencies = mapping.get("dependencies")
-    for item in dependencies if isinstance(dependencies, list) else ():
+    held = (mapping.get("dependencies"), mapping.get("build_dependencies"))  # conda's, and MLflow's python_env.yaml
+    for item in (item for part in held if isinstance(part, list) for item in part):
         for line in _texts(item.get("pip") if isinstance(item, dict) else item):
             if _DIRECT.match(line):
                 notes.add("SL826", f"'{escape(line, 120)}' is installed from an address")

@@ -45,6 +45,12 @@ ALLOWED = model(
 )
 
 
+def test_a_writers_version_may_have_lines() -> None:
+    """CatBoost's does; other controls in a name are no writer's."""
+    assert rules(model(node("Add"), more=msg(3, "Git info:\n\tbranch 1\n")), Outcome.ALLOWED) == set()
+    assert scan(model(node("Add"), more=msg(3, "a\0b"))).format == "unknown"
+
+
 def test_an_ordinary_model_is_allowed_and_listed() -> None:
     report = scan(ALLOWED)
     assert report.decision.outcome is Outcome.ALLOWED

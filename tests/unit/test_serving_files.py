@@ -116,6 +116,7 @@ CONFIGURATIONS = {
     "trust": ("model:\n  trust_remote_code: true\n", "SL827", W),
     "conda, by address": ("name: e\ndependencies:\n- pip:\n  - git+https://host/x.git\n", "SL826", W),
     "conda, a file by address": ("name: e\ndependencies:\n- pip:\n  - x @ https://host/x.whl\n", "SL826", W),
+    "MLflow's environment": ("python: 3.11\nbuild_dependencies:\n- git+https://host/x.git\n", "SL826", W),
     "conda, unprotected": ("name: e\ndependencies:\n- pip:\n  - --index-url http://host/simple\n", "SL826", W),
 }  # fmt: skip
 
