@@ -257,9 +257,13 @@ def _load(
 
             require_twin(contents, gate)
         # Without a lock nothing but the report decides, so a refusal comes before the tensors' bytes are read.
-        if not gate.needs_digest:
+        if not gate.needs_digest or not contents.built:
             gate.match()
             gate.decide()
+        try:
+            contents.require_built()
+        except SafeloadError as error:
+            raise error.at(source.name) from None
 
         gate.recall()
 

@@ -102,13 +102,18 @@ class Contents:
         """The stream that a load builds, or None."""
         return next((part for part in self.parts if part.main), None)
 
+    @property
+    def built(self) -> bool:
+        """Whether a load has something to make: a stream, a table of tensors, or the files of an index."""
+        return self.main is not None or self.table is not None or self.shards is not None
+
     def require_built(self) -> None:
         """Raise when a load has nothing to make of this format, although it was read to its end.
 
         Raises:
             UnsupportedError: it says what can be done with the file.
         """
-        if self.main is None and self.table is None and self.shards is None and self.error is None:
+        if not self.built and self.error is None:
             message = f"the file is {self.format}, which can be scanned, locked and verified, and is not loaded as torch objects"
             hint = "'safeload inspect' lists what is in it; the program that it is for can load it once it is verified"
             raise UnsupportedError(message, hint=hint)
