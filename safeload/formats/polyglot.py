@@ -9,28 +9,30 @@ from __future__ import annotations
 from typing import Final
 
 from safeload.formats.base import Contents, StreamPart
+from safeload.formats.streams import walk_growing
 from safeload.source import Reading, Source
-from safeload.walk import finding, walk
+from safeload.walk import finding
 
 __all__ = ["second_stream"]
 
-_PROBE: Final = (4096, 1 << 20)
+_STREAMS: Final = 8
 
 
 def second_stream(source: Source, reading: Reading, contents: Contents) -> None:
     """Walk the file from its first byte as if it were a stream; one that names globals is a part, and a finding (SL213).
 
-    A stream of plain data is let pass: by chance, two bytes of a length can be one ("N."), and it does nothing.
+    A stream of plain data is let pass: by chance, two bytes of a length can be one ("N."), and it does nothing. Behind it,
+    where some programs read a second, only what is known to be dangerous counts.
     """
-    for size in _PROBE:
-        data = source.head(size)
-        walked = walk(data, limits=reading.limits, encoding=reading.encoding)
-        if not walked.truncated:
-            break
-    if not walked.globals:
-        return
-    data = source.head(reading.limits.stream_bytes)
-    walked = walk(data, limits=reading.limits, encoding=reading.encoding)
-    contents.parts.append(StreamPart(member=None, offset=0, data=memoryview(data), walk=walked))
-    message = f"the file is {contents.format}, and an unpickler that is given it finds a stream at its first byte"
-    contents.findings.append(finding("SL213", message, offset=0))
+    at: int | None = 0
+    for count in range(_STREAMS):
+        if at is None or at >= source.size:
+            return
+        data, walked = walk_growing(source, reading, at, 4096)
+        if walked.globals and (not count or any(found.rule in ("SL101", "SL102") for found in walked.findings)):
+            contents.parts.append(StreamPart(member=None, offset=at, data=data, walk=walked))
+            where = "at its first byte" if not count else f"behind {count} of plain data"
+            message = f"the file is {contents.format}, and an unpickler that is given it finds a stream {where}"
+            contents.findings.append(finding("SL213", message, offset=at))
+            return
+        at = walked.end

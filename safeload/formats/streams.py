@@ -86,7 +86,8 @@ def walk_growing(
     while True:
         data = source.view(0, min(size, most))
         walked = walk(data, start, limits=reading.limits, encoding=reading.encoding, persistent=persistent)
-        if walked.end is not None or not walked.truncated or len(data) == most:
+        ends = walked.end is not None or not walked.truncated or len(data) == most
+        if ends or not _fits(data, walked.error_offset, source.size):
             return data, walked
         size = 4 * size
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 
 import pytest
@@ -111,6 +112,16 @@ def test_a_pickle_in_front_of_a_zip() -> None:
 def test_an_archive_behind_safetensors() -> None:
     """To `zipfile` it is an archive, to safetensors it is tensors."""
     refused(file_of({}) + zip_file(Part("data.pkl", HOSTILE)), "SL402")
+
+
+@pytest.mark.parametrize("before", [16, 1 << 12, 1 << 20, 3 << 20])
+@pytest.mark.parametrize("second", [b"", b"I1\n."], ids=["the first stream", "the second"])
+def test_a_stream_that_begins_with_the_length_of_a_safetensors_header(before: int, second: bytes) -> None:
+    """The length's lowest byte is the opcode of a line of text, and the line ends wherever the tensors say."""
+    data = bytes([1]) * before + b"\n0" + second + HOSTILE
+    tensor = {"dtype": "U8", "shape": [len(data)], "data_offsets": [0, len(data)]}
+    header = json.dumps({"a": tensor}).encode().ljust(0x156)
+    refused(len(header).to_bytes(8, "little") + header + data, "SL101", "SL213", subject="os.system")
 
 
 @pytest.mark.parametrize("version", [b"\x01\x00", b"\x02\x00", b"\x03\x00"], ids=["v1", "v2", "v3"])
