@@ -143,7 +143,11 @@ class _Work:
         return hasher.digest()
 
     def _window(self, begin: int, nbytes: int, scratch: memoryview) -> tuple[memoryview, memoryview]:
-        """Return bytes of the file in one piece, and the scratch memory that was made for it where several parts had to be joined."""
+        """Return bytes of the file in one piece, and the scratch memory that was made for it where no range has just those."""
+        if not self._touched(begin, begin + nbytes):
+            scratch = scratch or memoryview(bytearray(STEP))
+            self.fetch(begin, scratch[:nbytes])
+            return scratch[:nbytes], scratch
         parts = list(self._parts(begin, begin + nbytes))
         if len(parts) == 1:
             return parts[0], scratch
@@ -154,6 +158,13 @@ class _Work:
             scratch[at : at + len(part)] = part
             at += len(part)
         return scratch, scratch
+
+    def _touched(self, begin: int, end: int) -> bool:
+        """Whether a range has any of these bytes."""
+        at = bisect_right(self.starts, begin) - 1
+        if at >= 0 and self.ranges[at].start + len(self.ranges[at].view) > begin:
+            return True
+        return at + 1 < len(self.starts) and self.starts[at + 1] < end
 
     def _parts(self, begin: int, end: int, *, gaps: bool = True) -> Iterator[memoryview]:
         """Yield the file's bytes from `begin` to `end`; what is fresh is read first, and its CRC taken.

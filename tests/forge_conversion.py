@@ -47,7 +47,7 @@ def manifest_text(root: Any = None, nodes: list[Any] | None = None, **more: Any)
     """A manifest that is valid but for what is asked."""
     value: dict[str, Any] = {
         "version": 1,
-        "source": {"format": "torch-zip", "size": 0, "sha256": "0" * 64, "sha256-tree": "0" * 64},
+        "source": {"format": "torch-zip", "size": 0, "sha256": "0" * 64},
         "globals": [],
         "storages": [],
         "payloads": [],

@@ -197,7 +197,6 @@ def _document(result: ConvertResult) -> dict[str, Any]:
             "path": path_text(result.source),
             "format": result.format,
             "sha256": result.source_sha256 or None,
-            "sha256-tree": result.source_sha256_tree or None,
         },
         "files": [
             {"path": path_text(file.path), "size": file.size, "sha256": file.sha256 or None, "sha256-tree": file.sha256_tree or None}

@@ -135,7 +135,7 @@ class TwinCache:
         return kept
 
     def _convert(self, path: str, sha256: str, policy: Policy) -> Kept | None:
-        def gate(found: str, _tree: str) -> None:
+        def gate(found: str) -> None:
             if found != sha256:
                 raise PinError("the bytes are not the pinned bytes", expected=f"sha256:{sha256}", found=f"sha256:{found}")
 

@@ -13,7 +13,6 @@ from safeload.conversion.names import named_tensors
 from safeload.conversion.origin import Opened, open_tree
 from safeload.conversion.output import check_destination
 from safeload.conversion.plan import make_plan
-from safeload.conversion.proof import PROOF_CHUNK
 from safeload.conversion.reading import plain_reader, storage_bytes
 from safeload.conversion.results import ConvertResult, Written
 from safeload.conversion.shards import opened_shards
@@ -51,7 +50,7 @@ def _lossless(opened: Opened, reading: Reading, limit: int | None) -> Input:
     read = plain_reader(source)
 
     def expected(_number: int, root: StorageSpec) -> Iterator[memoryview]:
-        return storage_bytes(read, root, reading.limits, source.name, chunk=PROOF_CHUNK, check=False)
+        return storage_bytes(read, root, reading.limits, source.name, check=False)
 
     origin = Origin(opened.contents.format, source.size)
     return Input(tree, plan, [source], origin, dict(own), expected, opened.script)
@@ -128,9 +127,8 @@ def convert_file(
             files = job.run(force=force, gate=gate)
         else:
             files = [Written(path=str(part), size=size) for part, size in zip(job.paths, job.sizes, strict=True)]
-        digests = (job.origin.sha256, job.origin.tree) if not dry_run else ("", "")
         return ConvertResult(
-            source=given.name, format=given.origin.format, source_sha256=digests[0], source_sha256_tree=digests[1], files=tuple(files),
+            source=given.name, format=given.origin.format, source_sha256="" if dry_run else job.origin.sha256, files=tuple(files),
             kept=tuple(given.plan.kept), carried=tuple(given.plan.carried), inert=given.inert,
             left_out=tuple(given.plan.left_out), dry_run=dry_run, weights=given.weights,
         )  # fmt: skip

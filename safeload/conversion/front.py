@@ -79,12 +79,12 @@ def convert(
     if record:
         _check_record(context, target, path, keeps_all=not (state_dict or transformers or dry_run or max_shard_size is not None))
 
-    def gate(sha256: str, tree: str) -> None:
+    def gate(sha256: str) -> None:
         pin = target.pin or context.by_digest(sha256)
         if pin is not None:
             from safeload.lockfile import require_match
 
-            require_match(pin, size=None, sha256=sha256, tree=tree, where=escape(target.path or "", 500))
+            require_match(pin, size=None, sha256=sha256, where=escape(target.path or "", 500))
         _check_signed(context, target, pin, sha256)
 
     result = convert_file(
@@ -207,16 +207,16 @@ def _digests(sources: Sequence[Source], manifest: Manifest, meter: Meter) -> str
     for source in sources:
         with Tape(source, meter) as tape:
             found.append(tape.finish())
-    sha256, tree = found[0] if len(found) == 1 else together(found)
-    if (sha256, tree) != (manifest.origin.sha256, manifest.origin.tree):
+    sha256 = together(found)
+    if sha256 != manifest.origin.sha256:
         return f"it was made from sha256:{manifest.origin.sha256}, and the source is sha256:{sha256}"
     return ""
 
 
-def source_digests(paths: Sequence[Path], reading: Reading) -> tuple[str, str]:
-    """Return the digests by which a manifest names its source, or its sources together."""
+def source_digests(paths: Sequence[Path], reading: Reading) -> str:
+    """Return the digest by which a manifest names its source, or its sources together."""
     found = []
     for path in paths:
         with Source.open(path, limits=reading.limits) as source, Tape(source) as tape:
             found.append(tape.finish())
-    return found[0] if len(found) == 1 else together(found)
+    return together(found)

@@ -39,8 +39,8 @@ _WORTH_A_THREAD: Final = 8 << 20
 Progress = Callable[[int, int], None]
 """Takes bytes done and bytes in all, of reading the source and of proving the output together."""
 
-Gate = Callable[[str, str], None]
-"""Takes `sha256` and `sha256-tree` of the bytes that were converted; raises when they are not the pinned ones."""
+Gate = Callable[[str], None]
+"""Takes the `sha256` of the bytes that were converted; raises when they are not the pinned ones."""
 
 
 class Meter:
@@ -176,10 +176,10 @@ class Job:
                 digests.append(tape.finish())
         for draft, header, part in zip(drafts, self.headers, self.given.plan.parts, strict=True):
             write_payloads(draft, len(header), part)
-        sha256, tree = digests[0] if len(digests) == 1 else together(digests)
+        sha256 = together(digests)
         if gate is not None:
-            gate(sha256, tree)
-        self.origin = replace(self.origin, sha256=sha256, tree=tree)
+            gate(sha256)
+        self.origin = replace(self.origin, sha256=sha256)
 
     def _beside(self, stack: contextlib.ExitStack, manifest: bytes, *, force: bool, mode: int | None) -> list[Draft]:
         """The small files: the manifest when it does not lie in the header, and the index of several files, last."""
@@ -285,11 +285,9 @@ def _part_paths(path: Path, count: int) -> list[Path]:
     return [path.with_name(f"{stem}-{number:05d}-of-{count:05d}.safetensors") for number in range(1, count + 1)]
 
 
-def together(digests: list[tuple[str, str]]) -> tuple[str, str]:
-    """One digest for several files: over their digests in order, each on a line."""
-    texts = ("\n".join(column) for column in zip(*digests, strict=True))
-    first, second = (hashlib.sha256(text.encode("ascii")).hexdigest() for text in texts)
-    return first, second
+def together(digests: list[str]) -> str:
+    """The digest by which a manifest names its source; several files have one over their digests in order, each on a line."""
+    return digests[0] if len(digests) == 1 else hashlib.sha256("\n".join(digests).encode("ascii")).hexdigest()
 
 
 def _commit(drafts: list[Draft]) -> None:

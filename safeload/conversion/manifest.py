@@ -18,7 +18,7 @@ def write_manifest(tree: Tree, plan: Plan, origin: Origin, *, script: bool = Fal
     """
     value: dict[str, Json] = {
         "version": VERSION,
-        "source": {"format": origin.format, "size": origin.size, "sha256": origin.sha256, "sha256-tree": origin.tree},
+        "source": {"format": origin.format, "size": origin.size, "sha256": origin.sha256},
         "globals": tree.globals,
         "storages": plan.storages,
         "payloads": plan.payloads,

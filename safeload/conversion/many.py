@@ -172,4 +172,4 @@ def _is_present(path: Path, destination: Path, reading: Reading) -> bool:
     if manifest is None:
         return False
     with_index = read_index(path)[1] if is_index(path) else [path]
-    return source_digests(with_index, reading) == (manifest.origin.sha256, manifest.origin.tree)
+    return source_digests(with_index, reading) == manifest.origin.sha256

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from safeload.conversion.comparing import NotTheSameError
+from safeload.conversion.reading import CHUNK
 from safeload.conversion.rebuild import build_tree
 from safeload.conversion.recorder import Recorder
 from safeload.conversion.scalars import Json
@@ -21,7 +22,6 @@ from safeload.program import TensorSpec
 from safeload.source import Reading, Source
 
 __all__ = [
-    "PROOF_CHUNK",
     "Place",
     "Shown",
     "compare_bytes",
@@ -33,9 +33,6 @@ __all__ = [
 ]
 
 _SMALL: Final = 32 << 20
-PROOF_CHUNK: Final = 1 << 20
-"""Bytes that are compared at once: both sides should still be in a core's own cache."""
-
 Shown = dict[str, tuple[str, tuple[int, ...]]]
 """What a reader sees of a file: name → (the format's dtype, shape)."""
 
@@ -161,11 +158,11 @@ class Place:
 
     def chunks(self, pieces: tuple[Piece, ...]) -> Iterator[Any]:
         """The bytes of a storage, in its own order; each piece is good until the next is asked for."""
-        scratch = bytearray(PROOF_CHUNK)
+        scratch = bytearray(CHUNK)
 
         def read(offset: int, nbytes: int) -> bytearray:
             out = scratch if nbytes == len(scratch) else bytearray(nbytes)
             self.source.readinto(offset, memoryview(out), keep=False)
             return out
 
-        return restored_chunks(read, pieces, PROOF_CHUNK)
+        return restored_chunks(read, pieces, CHUNK)

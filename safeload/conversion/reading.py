@@ -17,15 +17,16 @@ from safeload.findings import escape
 from safeload.parallel import workers
 from safeload.program import COMPLEX, DTYPE_BITS, Region, StorageSpec
 from safeload.source import Limits, Source
-from safeload.trust.digest import LEAF_BYTES, leaf_digests, root_of_leaves
 
 __all__ = ["CHUNK", "PIECE", "Tape", "must_unpack", "plain_reader", "storage_bytes"]
 
-CHUNK: Final = 8 << 20
-"""Bytes read at once; a multiple of every element's size."""
+CHUNK: Final = 1 << 20
+"""Bytes that are handed on at once, and should still be in a core's own cache when they are; a multiple of every element's size."""
 
-PIECE: Final = 12 * LEAF_BYTES
-"""Bytes that a `Tape` has at hand at once, and a second time while they are hashed."""
+PIECE: Final = 4 << 20
+"""Bytes that a `Tape` reads at once."""
+
+_PIECES: Final = 8  # so that neither the chain nor the caller waits for a little delay of the other
 
 _PACKED: Final = 1 << 20
 _SMALL: Final = 1 << 20
@@ -37,8 +38,8 @@ Reader = Callable[[int, int], memoryview]
 class Tape:
     """Reads a source from its beginning to its end, hashing everything on the way. Use as a context manager.
 
-    The file passes in pieces of whole leaves. While the caller does something with one, one thread follows the chain of `sha256`
-    through it and another hashes its leaves side by side; both are done with a piece before its memory is used again.
+    The file passes in pieces. While the caller does something with one, a thread follows the chain of `sha256` through it, and is
+    done with it before its memory is used again.
 
     Args:
         source: The file.
@@ -47,11 +48,10 @@ class Tape:
 
     def __init__(self, source: Source, progress: Callable[[int], None] | None = None) -> None:
         self._source, self._progress = source, progress
-        alone = source.size < _SMALL or workers() == 1
-        self._chain, self._hasher = Worker(alone=alone), hashlib.sha256()
-        self._lanes, self._leaves = Worker(alone=alone), list[bytes]()
-        self._free = [memoryview(bytearray(min(PIECE, max(source.size, 1)))) for _ in range(1 if source.size <= PIECE else 2)]
-        self._busy: list[list[Task]] = [[], []]
+        self._worker, self._hasher = Worker(alone=source.size < _SMALL or workers() == 1), hashlib.sha256()
+        pieces = 1 if source.size <= PIECE else _PIECES
+        self._memory = [memoryview(bytearray(min(PIECE, max(source.size, 1)))) for _ in range(pieces)]
+        self._busy: list[Task | None] = [None] * pieces
         self._scratch = memoryview(b"")
         self._piece = memoryview(b"")
         self._start = 0  # of the piece
@@ -63,6 +63,7 @@ class Tape:
         Raises:
             MalformedError: it lies behind what was read already: two storages share bytes of the file.
         """
+        self._source.check(offset, nbytes, "a storage")
         if offset < self.position:
             raise MalformedError("storages overlap in the file", where=f"{self._source.name}@{offset}").under("SL204")
         while offset >= self._end and self._end < self._source.size:
@@ -71,12 +72,15 @@ class Tape:
         at = offset - self._start
         if offset + nbytes <= self._end:
             return self._piece[at : at + nbytes]
-        # It goes on in the next piece, so its halves are put together.
+        # It goes on in the next pieces, so its parts are put together.
         self._scratch = self._scratch or memoryview(bytearray(CHUNK))
-        done = self._end - offset
-        self._scratch[:done] = self._piece[at:]
-        self._next()
-        self._scratch[done:nbytes] = self._piece[: nbytes - done]
+        done = 0
+        while done < nbytes:
+            part = self._piece[at : at + nbytes - done]
+            self._scratch[done : done + len(part)] = part
+            done, at = done + len(part), 0
+            if done < nbytes:
+                self._next()
         return self._scratch[:nbytes]
 
     @property
@@ -90,33 +94,30 @@ class Tape:
 
     def _next(self) -> None:
         """Read the next piece, once nobody needs the memory any more."""
-        self._free.reverse()
-        self._busy.reverse()
-        for task in self._busy[0]:
+        self._memory.append(self._memory.pop(0))
+        task = self._busy.pop(0)
+        if task is not None:
             task.wait()
         self._start = self._end
-        piece = self._piece = self._free[0][: min(PIECE, self._source.size - self._start)]
+        piece = self._piece = self._memory[-1][: min(PIECE, self._source.size - self._start)]
         self._source.readinto(self._start, piece, keep=False)
-        self._busy[0] = [
-            self._chain.submit(lambda: self._hasher.update(piece)),
-            self._lanes.submit(lambda: self._leaves.extend(leaf_digests(piece))),
-        ]
+        self._busy.append(self._worker.submit(lambda: self._hasher.update(piece)))
 
-    def finish(self) -> tuple[str, str]:
-        """Read what is left, and return `sha256` and `sha256-tree` of the file."""
+    def finish(self) -> str:
+        """Read what is left, and return the `sha256` of the file."""
         while self._end < self._source.size:
             self._next()
             self._pass(self._end)
-        for task in (*self._busy[0], *self._busy[1]):
-            task.wait()
-        return self._hasher.hexdigest(), root_of_leaves(self._source.size, self._leaves)
+        for task in self._busy:
+            if task is not None:
+                task.wait()
+        return self._hasher.hexdigest()
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *error: object) -> None:
-        self._chain.__exit__(*error)
-        self._lanes.__exit__(*error)
+        self._worker.__exit__(*error)
 
 
 def plain_reader(source: Source) -> Reader:
@@ -131,17 +132,14 @@ def plain_reader(source: Source) -> Reader:
     return read
 
 
-def storage_bytes(
-    read: Reader, root: StorageSpec, limits: Limits, where: str, *, chunk: int = CHUNK, check: bool = True
-) -> Iterator[memoryview]:
-    """Yield a storage's bytes, unpacked, little-endian, in pieces of `chunk` but the last.
+def storage_bytes(read: Reader, root: StorageSpec, limits: Limits, where: str, *, check: bool = True) -> Iterator[memoryview]:
+    """Yield a storage's bytes, unpacked, little-endian, in pieces of `CHUNK` but the last.
 
     Args:
         read: From a `Tape`, or `plain_reader`.
         root: A storage with a region.
         limits: Bounds on unpacking.
         where: The source's name, for messages.
-        chunk: Bytes, at most `CHUNK`, of what is stored as it is.
         check: False where the CRC was compared already.
 
     Raises:
@@ -152,7 +150,7 @@ def storage_bytes(
     if region is None or not region.nbytes:
         return
     place = f"{where}!{escape(region.member)}" if region.member else where
-    pieces = _stored(read, region, chunk) if region.packed is None else _unpacked(read, region, limits, place)
+    pieces = _stored(read, region) if region.packed is None else _unpacked(read, region, limits, place)
     swap = _real_size(root.dtype) if _is_big_endian(root) else 1
     crc = 0
     for piece in pieces:
@@ -186,9 +184,9 @@ def _swapped(piece: memoryview, size: int) -> memoryview:
     return memoryview(out)
 
 
-def _stored(read: Reader, region: Region, chunk: int) -> Iterator[memoryview]:
-    for start in range(0, region.nbytes, chunk):
-        yield read(region.offset + start, min(chunk, region.nbytes - start))
+def _stored(read: Reader, region: Region) -> Iterator[memoryview]:
+    for start in range(0, region.nbytes, CHUNK):
+        yield read(region.offset + start, min(CHUNK, region.nbytes - start))
 
 
 def _unpacked(read: Reader, region: Region, limits: Limits, where: str) -> Iterator[memoryview]:

@@ -56,7 +56,6 @@ class ConvertResult:
         source: Its path or name.
         format: The reader that claimed it.
         source_sha256: Lower-case hex; "" in a dry run.
-        source_sha256_tree: Likewise.
         files: What was written, the tensors' files first.
         kept: Names of tensors that every safetensors reader sees.
         carried: Tensors that only the manifest gives back: (name, why).
@@ -69,7 +68,6 @@ class ConvertResult:
     source: str
     format: str
     source_sha256: str = ""
-    source_sha256_tree: str = ""
     files: tuple[Written, ...] = ()
     kept: tuple[str, ...] = ()
     carried: tuple[tuple[str, str], ...] = ()

@@ -11,7 +11,6 @@ from safeload.conversion.job import Input
 from safeload.conversion.names import named_tensors
 from safeload.conversion.origin import Opened, open_tree
 from safeload.conversion.plan import make_plan
-from safeload.conversion.proof import PROOF_CHUNK
 from safeload.conversion.reading import plain_reader, storage_bytes
 from safeload.conversion.tree import encode_tree
 from safeload.errors import MalformedError
@@ -60,7 +59,7 @@ def _joined(path: Path, table: Mapping[str, str], opened: list[Opened], reading:
     def expected(_number: int, spec: StorageSpec) -> Iterator[memoryview]:
         number = sources.get(id(spec), 0)
         source = opened[number].source
-        return storage_bytes(readers[number], spec, reading.limits, source.name, chunk=PROOF_CHUNK, check=False)
+        return storage_bytes(readers[number], spec, reading.limits, source.name, check=False)
 
     origin = Origin(opened[0].contents.format, sum(one.source.size for one in opened))
     inert = tuple(dict.fromkeys(name for one in opened for name in one.report.unmodelled))

@@ -56,7 +56,7 @@ def make_twin(
         SafeloadError: it cannot be converted.
     """
 
-    def gate(found: str, _tree: str) -> None:
+    def gate(found: str) -> None:
         if found != sha256:
             raise _other_bytes(path, sha256, found)
 

@@ -58,13 +58,11 @@ class Origin:
         format: The reader's name for it.
         size: Bytes.
         sha256: Of the whole file; of the index file, when it was made of several.
-        tree: Its `sha256-tree`.
     """
 
     format: str
     size: int
     sha256: str = PLACEHOLDER
-    tree: str = PLACEHOLDER
 
 
 @dataclass(slots=True)
@@ -321,12 +319,12 @@ def _checked(value: Any) -> Manifest:
 
 
 def _origin(found: Any) -> Origin:
-    if type(found) is not dict or set(found) != {"format", "size", "sha256", "sha256-tree"}:
-        raise _bad("'source' is not format, size and digests")
-    texts = all(type(found[key]) is str and _HEX.match(found[key]) for key in ("sha256", "sha256-tree"))
-    if type(found["format"]) is not str or not _is_size(found["size"]) or not texts:
-        raise _bad("'source' is not format, size and digests")
-    return Origin(found["format"], found["size"], found["sha256"], found["sha256-tree"])
+    if type(found) is not dict or set(found) != {"format", "size", "sha256"}:
+        raise _bad("'source' is not format, size and digest")
+    digest = found["sha256"]
+    if type(found["format"]) is not str or not _is_size(found["size"]) or type(digest) is not str or not _HEX.match(digest):
+        raise _bad("'source' is not format, size and digest")
+    return Origin(found["format"], found["size"], digest)
 
 
 def _is_size(value: Any) -> bool:

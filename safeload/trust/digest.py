@@ -26,7 +26,7 @@ from safeload.lean_dataclass import dataclass
 if TYPE_CHECKING:
     from safeload.source import Source
 
-__all__ = ["LEAF_BYTES", "TREE_TAG", "Digest", "TreeHasher", "leaf_count", "leaf_digest", "leaf_digests", "root_of_leaves", "tree_digest"]
+__all__ = ["LEAF_BYTES", "TREE_TAG", "Digest", "TreeHasher", "leaf_count", "leaf_digest", "root_of_leaves", "tree_digest"]
 
 LEAF_BYTES: Final = 4 << 20
 TREE_TAG: Final = b"safeload sha256-tree v1\n"
@@ -89,20 +89,6 @@ def leaf_count(size: int) -> int:
 def leaf_digest(leaf: Bytes) -> bytes:
     """Return the 32 bytes of one leaf's SHA-256. The one step that threads may take apart from each other."""
     return hashlib.sha256(leaf).digest()
-
-
-def leaf_digests(data: memoryview) -> list[bytes]:
-    """Return the SHA-256 of every leaf of `data`, which begins at one and has the format "B"; whole leaves are hashed side by side."""
-    from safeload.hashing import lanes
-
-    whole = [data[at : at + LEAF_BYTES] for at in range(0, len(data) // LEAF_BYTES * LEAF_BYTES, LEAF_BYTES)]
-    found: list[bytes] = []
-    if whole:
-        together = lanes(len(whole))
-        together.update(whole, LEAF_BYTES)
-        found = together.digests()
-    rest = data[len(whole) * LEAF_BYTES :]
-    return [*found, leaf_digest(rest)] if rest else found
 
 
 def root_of_leaves(size: int, leaves: Sequence[bytes]) -> str:
