@@ -122,9 +122,10 @@ def convert_file(
         total = sum(one.size for one in given.sources) + sum(entry.nbytes for entry in given.plan.entries)
         job = Job(given, path, reading, Meter(progress, total))
         if not dry_run:
+            leftovers = job.leftovers()
             for destination in job.destinations:
-                check_destination(destination, [source.stat for source in given.sources], force=force)
-            files = job.run(force=force, gate=gate)
+                check_destination(destination, [source.stat for source in given.sources], force=force or destination in leftovers)
+            files = job.run(force=force, gate=gate, leftovers=leftovers)
         else:
             files = [Written(path=str(part), size=size) for part, size in zip(job.paths, job.sizes, strict=True)]
         return ConvertResult(

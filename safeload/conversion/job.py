@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
+import os
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Final
@@ -24,6 +25,7 @@ from safeload.conversion.writing import copy_storages, header_bytes, write_paylo
 from safeload.errors import SafeloadError
 from safeload.findings import escape
 from safeload.formats.manifest import KEY, SIDECAR_KEY, Manifest, Origin, manifest_of
+from safeload.formats.safetensors_file import SafetensorsFile
 from safeload.lean_dataclass import dataclass, field, replace
 from safeload.program import StorageSpec
 from safeload.source import Reading, Source
@@ -119,6 +121,14 @@ class Job:
         """Every file that will be there."""
         return [*self.paths, *(path for path in (self.sidecar, self.index) if path is not None)]
 
+    def leftovers(self) -> frozenset[Path]:
+        """Files that a run left behind that was killed before it named the last one, by which an output is known: those are replaced."""
+        last = self.index or self.paths[0]
+        others = [path for path in self.destinations if path != last and os.path.lexists(path)]
+        if os.path.lexists(last) or self.sidecar is None:
+            return frozenset()
+        return frozenset(path for path in others if _is_part(path, self.sidecar))
+
     def _manifest(self) -> str:
         return write_manifest(self.given.tree, self.given.plan, self.origin, script=self.given.script, weights=self.given.weights)
 
@@ -129,8 +139,13 @@ class Job:
             about = {KEY: manifest.decode("ascii")}
         return [header_bytes(part, {**self.given.extra, "format": "pt", **about}) for part in self.given.plan.parts]
 
-    def run(self, *, force: bool, gate: Gate | None) -> list[Written]:
+    def run(self, *, force: bool, gate: Gate | None, leftovers: frozenset[Path] = frozenset()) -> list[Written]:
         """Write, prove and name all files.
+
+        Args:
+            force: Replace what is there.
+            gate: Asked once the source was read.
+            leftovers: What is replaced in any case.
 
         Returns:
             What was written, the tensors' files first.
@@ -143,7 +158,7 @@ class Job:
         with contextlib.ExitStack() as stack:
             flusher = stack.enter_context(Worker(alone=sum(self.sizes) < _WORTH_A_THREAD))
             drafts = [
-                stack.enter_context(Draft(path, size, force=force, mode=mode, flusher=flusher))
+                stack.enter_context(Draft(path, size, force=force or path in leftovers, mode=mode, flusher=flusher))
                 for path, size in zip(self.paths, self.sizes, strict=True)
             ]
             self._copy(drafts, gate)
@@ -153,7 +168,7 @@ class Job:
                 raise NotTheSameError("the header changed its length")
             for draft, header in zip(drafts, again, strict=True):
                 draft.write(0, header)
-            more = self._beside(stack, manifest, force=force, mode=mode)
+            more = self._beside(stack, manifest, force=force, leftovers=leftovers, mode=mode)
             digests = self._prove(drafts, manifest)
             small = [(draft, _digest(draft, self.reading)) for draft in more]
             _commit([*drafts, *more])
@@ -181,7 +196,9 @@ class Job:
             gate(sha256)
         self.origin = replace(self.origin, sha256=sha256)
 
-    def _beside(self, stack: contextlib.ExitStack, manifest: bytes, *, force: bool, mode: int | None) -> list[Draft]:
+    def _beside(
+        self, stack: contextlib.ExitStack, manifest: bytes, *, force: bool, leftovers: frozenset[Path], mode: int | None
+    ) -> list[Draft]:
         """The small files: the manifest when it does not lie in the header, and the index of several files, last."""
         texts: list[tuple[Path, bytes]] = []
         if self.sidecar is not None:
@@ -193,7 +210,7 @@ class Job:
             texts.append((self.index, (json.dumps(value, indent=2, sort_keys=True) + "\n").encode("ascii")))
         drafts = []
         for path, data in texts:
-            draft = stack.enter_context(Draft(path, len(data), force=force, mode=mode))
+            draft = stack.enter_context(Draft(path, len(data), force=force or path in leftovers, mode=mode))
             draft.write(0, data)
             drafts.append(draft)
         return drafts
@@ -276,6 +293,18 @@ def prove(given: Input, manifest: Manifest, joined: Joined, meter: Meter, *, dig
         proof.nbytes += count
     proof.storages = len(seen)
     return proof
+
+
+def _is_part(path: Path, sidecar: Path) -> bool:
+    """Whether a file is a part of an output with this sidecar, or the sidecar: written here, whoever started it."""
+    try:
+        if path == sidecar:
+            return manifest_of({}, path.read_bytes()) is not None
+        with Source.open(path) as source:
+            reader = SafetensorsFile()
+            return reader.claims(source) and reader.read(source, Reading()).metadata.get(SIDECAR_KEY, "").startswith(f"{sidecar.name} ")
+    except (SafeloadError, OSError):
+        return False
 
 
 def _part_paths(path: Path, count: int) -> list[Path]:

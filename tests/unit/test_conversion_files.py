@@ -6,11 +6,9 @@ import errno
 import hashlib
 import json
 import os
-import signal
 import struct
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
@@ -172,31 +170,6 @@ def test_a_system_without_nameless_files_works_as_well(tmp_path: Path, monkeypat
     with pytest.raises(UnsupportedError):
         convert(source, force=True)
     only(tmp_path, "model.pt", "model.safetensors")
-
-
-@pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="no SIGKILL here")
-def test_killed_at_any_moment_it_leaves_nothing_or_the_whole(tmp_path: Path) -> None:
-    """No torn file, no temporary one."""
-    source = plain_checkpoint(tmp_path / "model.pt", names=40, numel=20_000)
-    made = tmp_path / "model.safetensors"
-    code = (
-        f"import sys; from safeload.conversion import convert; print('go', flush=True); convert({str(source)!r}); print('done', flush=True)"
-    )
-    whole = None
-    for number in range(8):
-        process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, cwd=Path(__file__).parents[2])
-        assert process.stdout is not None
-        process.stdout.readline()
-        time.sleep(number * 0.02)
-        process.kill()
-        process.wait()
-        process.stdout.close()
-        if made.exists():
-            assert check(source, made).same
-            whole = whole or sha256(made)
-            assert sha256(made) == whole
-            made.unlink()
-        only(tmp_path, "model.pt")
 
 
 def test_a_source_that_changes_while_it_is_copied_is_noticed(tmp_path: Path) -> None:
