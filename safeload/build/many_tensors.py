@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import collections
 import itertools
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 from zlib import crc32
@@ -19,9 +19,9 @@ import torch
 
 from safeload.build.placement import Placement
 from safeload.build.storages import crc_differs, element_type, memory_of
-from safeload.formats import Contents
+from safeload.formats import Contents, StreamPart
 from safeload.formats.storages import PlainStorages
-from safeload.program import Region, StorageSpec
+from safeload.program import Region, StorageSpec, TensorSpec
 from safeload.source import Source
 
 __all__ = ["Many", "find_many"]
@@ -49,7 +49,7 @@ class _Group:
     Attributes:
         dtype: torch's name.
         size: Elements for each dimension.
-        calls: The offsets that the machine knows them by.
+        keys: What they are known by: the machine's offsets, or names.
         regions: Where the bytes of each lie.
         gradient: The places of those that require a gradient.
         parts: The bytes of each, once they were read.
@@ -57,7 +57,7 @@ class _Group:
 
     dtype: str
     size: tuple[int, ...]
-    calls: list[int]
+    keys: list[Any]
     regions: list[Region]
     gradient: list[int]
     parts: list[memoryview] = field(default_factory=list)
@@ -72,12 +72,14 @@ class Many:
         rest: The storages that are still to be read one by one.
         ids: The offsets of the persistent ids that name the others.
         ends: Where the stream goes on behind some of them, see `plain_tensors` in the machine.
+        hooks: Whether each has an empty dictionary of backward hooks, as torch gives what comes out of a stream.
     """
 
     groups: list[_Group]
     rest: list[StorageSpec]
-    ids: set[int]
-    ends: dict[int, int]
+    ids: set[int] = field(default_factory=set)
+    ends: dict[int, int] = field(default_factory=dict)
+    hooks: bool = True
 
     def read(self, source: Source, *, check_crc: bool) -> None:
         """Have the bytes of every storage; they become part of the snapshot.
@@ -92,9 +94,9 @@ class Many:
                     if region.crc32 is not None and crc32(part) != region.crc32:
                         raise crc_differs((region.member or "").rpartition("/")[2], region, crc32(part))
 
-    def made(self) -> dict[int, torch.Tensor]:
-        """Make the tensors: by the offset that the machine knows each by."""
-        found: dict[int, torch.Tensor] = {}
+    def made(self) -> dict[Any, torch.Tensor]:
+        """Make the tensors, by what each is known by."""
+        found: dict[Any, torch.Tensor] = {}
         hooks = collections.OrderedDict
         for group in self.groups:
             together = _torch.empty((len(group.parts) * len(group.parts[0]),), dtype=torch.uint8, device="cpu")
@@ -105,11 +107,12 @@ class Many:
                 position += nbytes
             group.parts.clear()
             tensors = _torch.unbind_copy(together.view(element_type(group.dtype)).view(-1, *group.size))
-            for tensor in tensors:
-                tensor._backward_hooks = hooks()  # as torch leaves it
+            if self.hooks:
+                for tensor in tensors:
+                    tensor._backward_hooks = hooks()
             for number in group.gradient:
                 tensors[number].requires_grad = True
-            found.update(zip(group.calls, tensors, strict=True))
+            found.update(zip(group.keys, tensors, strict=True))
         return found
 
 
@@ -134,9 +137,38 @@ def _parts(source: Source, regions: list[Region]) -> list[memoryview]:
 
 def find_many(contents: Contents, map_location: Any) -> Many | None:
     """Find what of a file can be made at once; None when that is not worth it, or when somebody wants a say in each tensor."""
-    main = contents.main
-    if main is None or len(main.storages) < WORTH or contents.script or not _nobody_watches() or not _stays(map_location):
+    main, table = contents.main, contents.table
+    count = len(table) if table is not None else len(main.storages) if main is not None else 0
+    if count < WORTH or contents.script or not _nobody_watches() or not _stays(map_location):
         return None
+    if table is not None:
+        return _of_table(table)
+    return _of_stream(contents, main) if main is not None else None
+
+
+def _of_table(table: Mapping[str, TensorSpec]) -> Many | None:
+    """Of a format in which every tensor has bytes of its own."""
+    groups: dict[tuple[str, tuple[int, ...]], _Group] = {}
+    rest: list[StorageSpec] = []
+    count = 0
+    for name, spec in table.items():
+        storage = spec.storage
+        region = storage.region
+        if region is None or region.packed is not None or storage.swap or spec.dtype not in _PLAIN or not 0 < region.nbytes <= LARGEST:
+            rest.append(storage)
+            continue
+        key = (spec.dtype, spec.shape)
+        group = groups.get(key)
+        if group is None:
+            group = groups[key] = _Group(spec.dtype, spec.shape, [], [], [])
+        group.keys.append(name)
+        group.regions.append(region)
+        count += 1
+    return Many(list(groups.values()), rest, hooks=False) if count >= WORTH else None
+
+
+def _of_stream(contents: Contents, main: StreamPart) -> Many | None:
+    """Of a torch archive: tensors that are all of a storage that nothing else names."""
     found, ends = main.walk.walker.plain_tensors()
     groups: list[_Group] = []
     ids: set[int] = set()

@@ -98,7 +98,13 @@ def build_torch(
         if many is not None:
             many.read(source, check_crc=check_crc)
         bank = read_storages(
-            held, specs if many is None else many.rest, map_location=map_location, mapped=mapped, limits=limits, check_crc=check_crc or held is not source, leaf=leaf
+            held,
+            specs if many is None else many.rest,
+            map_location=map_location,
+            mapped=mapped,
+            limits=limits,
+            check_crc=check_crc or held is not source,
+            leaf=leaf,
         )
         if before_build is not None:
             before_build()
@@ -122,7 +128,8 @@ def _build(
     if described is not None:
         return described.build(TorchModel(described.walk, bank, unknown=unknown, granted=grants))
     if contents.table is not None:
-        return {name: dense(bank, spec, hooks=False) for name, spec in contents.table.items()}
+        made = many.made() if many is not None else {}
+        return {name: made[name] if name in made else dense(bank, spec, hooks=False) for name, spec in contents.table.items()}
     main = contents.main
     contents.require_built()
     if main is None or main.walk.end is None:

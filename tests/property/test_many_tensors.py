@@ -135,6 +135,17 @@ def test_an_ordinary_checkpoint_is_the_same_both_ways_and_for_torch(protocol: in
     assert made_at_once(raw, monkeypatch) > 15
 
 
+def test_a_table_of_tensors_is_the_same_both_ways_and_for_safetensors(monkeypatch: pytest.MonkeyPatch) -> None:
+    from safetensors.torch import load, save
+
+    state = {f"layers.{number}": torch.full((2, number % 3), float(number)) for number in range(40)}
+    state |= {"flag": torch.tensor(True), "wide": torch.zeros(5000), "half": torch.ones(3, dtype=torch.float16), "none": torch.empty(0)}
+    raw = save(state)
+    quick = assert_both_ways_same(raw, monkeypatch)
+    assert_same({name: quick[name] for name in state}, {name: load(raw)[name] for name in state})
+    assert "_backward_hooks" not in vars(quick["flag"])
+
+
 def test_a_tensor_made_at_once_has_a_storage_like_any_other(monkeypatch: pytest.MonkeyPatch) -> None:
     raw = saved({str(number): torch.arange(4.0) + number for number in range(40)})
     loaded = build(raw)
