@@ -3,7 +3,7 @@
 cimport cython
 
 cdef long long MAX_NAME, KEPT_LIST, KEPT_DICT, MAX_TUPLE_DEPTH, MAX_HASH_DEPTH, MAX_HASH_SIZE, MAX_ODD_KEYS
-cdef long long DENSE_MEMO, SATURATED, RECORD, WORD, LAZY
+cdef long long DENSE_MEMO, SATURATED, RECORD, WORD, LAZY, HUGE, CALLS
 
 @cython.locals(low=cython.longlong, high=cython.longlong)
 cdef long long _u16(const unsigned char[::1] data, long long p) except? -7
@@ -39,7 +39,7 @@ cdef class Walker:
     cdef public bint shared, dense_puts
     cdef long long pushed_at, pushed_sp, pushed_mp, pushed_effects, pushed_records, effects, needed_at, needed_record, last_global
     cdef public long long opcodes, protocol, end, root
-    cdef dict calls_known
+    cdef long long[::1] known_calls, known_results
     cdef long long storage_word
 
     @cython.locals(base=cython.longlong, start=cython.longlong, count=cython.longlong, i=cython.longlong)
@@ -73,6 +73,9 @@ cdef class Walker:
     cpdef plain_tensors(self)
     @cython.locals(count=cython.longlong, first=cython.longlong, second=cython.longlong, i=cython.longlong)
     cdef bint same_tuple(self, long long left, long long right) except -1
+    @cython.locals(low=cython.longlong, high=cython.longlong)
+    cdef long long u32(self, long long p) except? -7
+    cdef bint ascii(self, long long p, long long end) except -1
     cdef push_mark(self, long long value)
     cdef put(self, long long index, long long slot, long long p)
     @cython.locals(slot=cython.longlong)
@@ -90,14 +93,14 @@ cdef class Walker:
     @cython.locals(kind=cython.longlong, base=cython.longlong)
     cdef hashed(self, long long slot, long long p)
     cdef long long container(self, long long kind) except? -7
-    @cython.locals(base=cython.longlong, limit=cython.longlong, weight=cython.longlong, i=cython.longlong, held=cython.longlong,
+    @cython.locals(base=cython.longlong, limit=cython.longlong, weight=cython.longlong, i=cython.longlong, held=cython.longlong, slot=cython.longlong,
                    room=cython.longlong, start=cython.longlong, fresh=cython.longlong)
     cdef fill(self, long long target, long long first, long long count, bint is_pairs, long long p)
     @cython.locals(start=cython.longlong, count=cython.longlong, first=cython.longlong)
     cdef long long persistent_slot(self, long long pid, long long offset) except? -7
     @cython.locals(key=cython.longlong, i=cython.longlong)
     cdef long long call_key(self, long long callee, long long start, long long count) except? -7
-    @cython.locals(kind=cython.longlong, start=cython.longlong, count=cython.longlong, result=cython.longlong)
+    @cython.locals(kind=cython.longlong, start=cython.longlong, count=cython.longlong, result=cython.longlong, key=cython.longlong)
     cdef long long reduce(self, long long callee, long long args, long long offset) except? -7
     @cython.locals(kind=cython.longlong, start=cython.longlong, count=cython.longlong, result=cython.longlong, key=cython.longlong)
     cdef long long call(self, object name, long long callee, long long args, long long offset) except? -7

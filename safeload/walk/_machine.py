@@ -32,6 +32,8 @@ DENSE_MEMO = 65_536
 MAX_DIGITS = 4_300  # CPython refuses longer decimal integers, because reading them takes quadratic time
 SATURATED = 1 << 60
 LAZY = 131_072  # integers
+HUGE = 262_144  # integers
+CALLS = 64  # calls whose answers are remembered, by a number that stands for global and arguments
 RECORD = 6  # integers in an arena record
 WORD = 4294967296  # a literal of this size would be a Python object in the compiled build
 
@@ -55,9 +57,15 @@ def _zeros(count):
     if count < LAZY:
         return memoryview(bytearray(8 * count)).cast("q")
     try:
-        return memoryview(mmap.mmap(-1, 8 * count)).cast("q")
+        made = mmap.mmap(-1, 8 * count, _PRIVATE) if _PRIVATE >= 0 else mmap.mmap(-1, 8 * count)
     except OSError as error:
         raise MemoryError(f"{8 * count} bytes for the stack, the memo or the records of a stream") from error
+    if count >= HUGE and _HUGE_PAGES >= 0:
+        try:
+            made.madvise(_HUGE_PAGES)  # a page fault for each 4 KiB was half of the time of a large walk
+        except OSError:
+            pass  # the system gives none
+    return memoryview(made).cast("q")
 
 
 def _grown(buffer, used):
@@ -333,7 +341,8 @@ class Walker:
         self.root = 0
         self.skip = None  # asked where the raw bytes behind an array's description end, see walk.raw_arrays
         self.gaps = {}  # offset of raw bytes between two opcodes: the offset behind them
-        self.calls_known = {}  # global and kinds of arguments of a call that fitted: the kind of its result, see `call`
+        self.known_calls = _zeros(CALLS)  # global and kinds of arguments of a call that fitted, see `call`
+        self.known_results = _zeros(CALLS)  # the kind of its result, and one more
         self.storage_word = 0  # the slot of the text "storage" that a persistent id began with
         self.fetches_only = True  # whether getattr, where it is named, does nothing but fetch nested names
         self.type_states = {}  # record of a dtype's arguments: the slot of its state, or -1 when it was given twice
@@ -617,6 +626,20 @@ class Walker:
                 return False
         return True
 
+    # ---- operands; as methods, because in the compiled build handing over a memoryview costs more than reading four bytes
+
+    def u32(self, p):
+        low = self.data[p] | (self.data[p + 1] << 8) | (self.data[p + 2] << 16)
+        high = self.data[p + 3]
+        return low + high * 16777216
+
+    def ascii(self, p, end):
+        while p < end:
+            if self.data[p] >= 128:
+                return False
+            p += 1
+        return True
+
     # ---- storage for slots
 
     def grow_stack(self):
@@ -657,6 +680,8 @@ class Walker:
             slot = self.sparse.get(index, 0)
         if slot == 0:
             raise Malformed(f"memo entry {index} was never written", p)
+        if slot & 63 == 6 and slot >> 6 <= self.needed_at:  # text that is known to be needed: nearly always
+            return slot
         if self.holds_storage(slot):
             self.shared = True
         self.needed(slot, p)
@@ -704,7 +729,7 @@ class Walker:
         for i in range(count):
             slot = self.stack[first + i]
             kind = slot & 63
-            weight += self.weight(slot)
+            weight += self.weight(slot) if kind >= 9 else 1
             if kind == 9 and slot >> 6:
                 other = (slot >> 6) * RECORD
                 if self.arena[other + 2] > depth:
@@ -715,7 +740,7 @@ class Walker:
                     self.arena[base + 5] = 1
             elif kind == 22:
                 self.arena[base + 5] = 1
-            elif self.unhashable(kind):
+            elif kind >= 8 and self.unhashable(kind):
                 unhashable = 1
         if weight > self.max_expansion:
             raise Malformed("shared tuples stand for more values than are allowed", p)
@@ -763,7 +788,8 @@ class Walker:
         limit = 2 * KEPT_DICT if is_pairs else KEPT_LIST
         weight = self.arena[base + 3]
         for i in range(count):
-            weight += self.weight(self.stack[first + i])
+            slot = self.stack[first + i]
+            weight += self.weight(slot) if slot & 63 >= 9 else 1
         if weight > self.max_expansion:
             raise Malformed("shared containers stand for more values than are allowed", p)
         self.arena[base + 3] = weight
@@ -849,14 +875,14 @@ class Walker:
             return 0
         for i in range(count):
             key = key << 6 | (self.items[start + i] & 63)
-        return key << 3 | (count + 1)  # the count comes last, where it is always found, so no two calls share a key
+        return key * 7 + count + 1  # 1 to 7: no two calls share a key, and neighbours in the table differ
 
     def reduce(self, callee, args, offset):
         """REDUCE: `call`, without asking again what a global with arguments of these kinds gives.
 
         Only calls whose signatures look at nothing but kinds are remembered, and only those that fitted.
         """
-        if args & 63 == 9 and self.calls_known:
+        if args & 63 == 9:
             start = 0
             count = 0
             if args >> 6:
@@ -864,9 +890,9 @@ class Walker:
                 count = self.arena[(args >> 6) * RECORD + 1]
             kind = callee & 63
             if kind == 14 or kind == 32 or kind == 33 or kind == 38:
-                found = self.calls_known.get(self.call_key(callee, start, count))
-                if found is not None:
-                    result = found
+                key = self.call_key(callee, start, count)
+                if key != 0 and self.known_calls[key % CALLS] == key:
+                    result = self.known_results[key % CALLS] - 1
                     if result != 18 or args != 9:  # an empty OrderedDict is no more than an empty dict
                         self.effects += 1
                     if (result >= 10 and result <= 13) or (result >= 18 and result <= 21) or result == 37:
@@ -889,7 +915,8 @@ class Walker:
                 for signature in signatures:
                     if self.fits(signature, start, count):
                         if key and modelled.result >= 0 and not any(other.texts for other in signatures):
-                            self.calls_known[key] = modelled.result
+                            self.known_calls[key % CALLS] = key
+                            self.known_results[key % CALLS] = modelled.result + 1
                         if modelled.checked:
                             self.checked = True
                         result = modelled.result
@@ -957,7 +984,11 @@ class Walker:
 
     def persistent_slot(self, pid, offset):
         """PERSID, BINPERSID: a storage, a tensor, or the class that a module's source text belongs to."""
-        start, count = self.arguments(pid) if pid & 63 == 9 else (0, 0)
+        start = 0
+        count = 0
+        if pid & 63 == 9 and pid >> 6:
+            start = self.arena[(pid >> 6) * RECORD]
+            count = self.arena[(pid >> 6) * RECORD + 1]
         if self.persistent == 1 and pid == 6 and self.data[offset] == 0x50 and self.written(offset) is not None:
             return self.add_pid(pid, offset)
         if self.persistent == 1 and count:
@@ -1115,10 +1146,10 @@ class Walker:
                     p = _after(p, 4, n, at)
                     if sp <= fence:
                         raise Malformed("nothing to put into the memo", at)
-                    self.put(_u32(data, p - 4), stack[sp - 1], at)
+                    self.put(self.u32(p - 4), stack[sp - 1], at)
                 elif op == 0x6A:  # LONG_BINGET
                     p = _after(p, 4, n, at)
-                    slot = self.get(_u32(data, p - 4), at)
+                    slot = self.get(self.u32(p - 4), at)
                     if slot == self.rebuild:
                         self.pushed(at, sp)
                     stack[sp] = slot
@@ -1131,7 +1162,7 @@ class Walker:
                 elif op == 0x58 or op == 0x8C or op == 0x8D:  # BINUNICODE, SHORT_, 8
                     if op == 0x58:
                         p = _after(p, 4, n, at)
-                        length = _u32(data, p - 4)
+                        length = self.u32(p - 4)
                     elif op == 0x8C:
                         p = _after(p, 1, n, at)
                         length = data[p - 1]
@@ -1140,7 +1171,7 @@ class Walker:
                         length = _u64(data, p - 8)
                     start = p
                     p = _after(p, length, n, at)
-                    if not _ascii(data, start, p):
+                    if not self.ascii(start, p):
                         _utf8(self.raw[start:p], at)
                     stack[sp] = 6 | (at << 6)
                     sp += 1
@@ -1321,7 +1352,7 @@ class Walker:
                             raise Malformed("a string of negative length", at)
                     elif op == 0x42:
                         p = _after(p, 4, n, at)
-                        length = _u32(data, p - 4)
+                        length = self.u32(p - 4)
                     else:
                         p = _after(p, 8, n, at)
                         length = _u64(data, p - 8)
@@ -1391,7 +1422,7 @@ class Walker:
                 elif op == 0x82 or op == 0x83 or op == 0x84:  # EXT1, EXT2, EXT4
                     length = 1 if op == 0x82 else 2 if op == 0x83 else 4
                     p = _after(p, length, n, at)
-                    index = data[p - 1] if op == 0x82 else _u16(data, p - 2) if op == 0x83 else _u32(data, p - 4)
+                    index = data[p - 1] if op == 0x82 else _u16(data, p - 2) if op == 0x83 else self.u32(p - 4)
                     self.note("SL106", f"extension {index} of the process's copyreg registry", at)
                     stack[sp] = 15 | (self.named(None, f"<copyreg extension {index}>", at) & ~63)
                     sp += 1
@@ -1795,5 +1826,7 @@ class Builder:
 
 _EMPTY = object()
 _NOTHING = ()
+_PRIVATE = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS if hasattr(mmap, "MAP_ANONYMOUS") else -1
+_HUGE_PAGES = getattr(mmap, "MADV_HUGEPAGE", -1)
 _DOUBLE = struct.Struct(">d")
 _POWERS = array.array("d", [0.0] * 128 + [2.0 ** (exponent - 1075) for exponent in range(128, 2047)])

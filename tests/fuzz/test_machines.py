@@ -41,7 +41,8 @@ def walked(machine: ModuleType, data: bytes, persistent: int) -> tuple[Any, Outc
     except machine.Malformed as problem:
         error = problem.args
     names = [entry[4] for entry in walker.globals]
-    return walker, (error, walker.end, walker.opcodes, names, walker.events, walker.notes, walker.pids, walker.checked, walker.protocol)
+    storages = (walker.storage_ids(), walker.plain_ids(), walker.plain_tensors()) if error is None else walker.storage_ids()
+    return walker, (error, walker.end, walker.opcodes, names, walker.events, walker.notes, storages, walker.checked, walker.protocol)
 
 
 class Recorder:
