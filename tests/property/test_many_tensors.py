@@ -22,7 +22,6 @@ from tests.forge import (  # noqa: E402
     DUP,
     EMPTY_DICT,
     EMPTY_LIST,
-    EMPTY_TUPLE,
     GET,
     GLOBAL,
     INT,
@@ -46,26 +45,11 @@ from tests.forge import (  # noqa: E402
     stream,
 )  # fmt: skip
 from tests.forge_build import build, checkpoint, saved, torch_zip  # noqa: E402
+from tests.forge_tensors import HOOKS, PUT_TENSOR, TENSOR, random_tensors, rest, storage, tensor  # noqa: E402
 
 pytestmark = [pytest.mark.torch, pytest.mark.filterwarnings("ignore")]
 
 ROUNDS = int(os.environ.get("SAFELOAD_FUZZ", "0") or 0) // 8 or 400
-
-TENSOR = GLOBAL("torch._utils", "_rebuild_tensor_v2")
-HOOKS = stream(GLOBAL("collections", "OrderedDict"), EMPTY_TUPLE, REDUCE)
-
-
-def storage(key: str, count: int = 2, kind: str = "FloatStorage") -> bytes:
-    return stream(MARK, TEXT("storage"), GLOBAL("torch", kind), TEXT(key), TEXT("cpu"), INT(count), TUPLE, BINPERSID)
-
-
-def rest(count: int = 2, *, gradient: bytes = NEWFALSE, hooks: bytes = HOOKS) -> bytes:
-    return stream(INT(0), INT(count), TUPLE1, INT(1), TUPLE1, gradient, hooks)
-
-
-def tensor(key: str, count: int = 2, *, callee: bytes = TENSOR, **keywords: Any) -> bytes:
-    return stream(callee, MARK, storage(key, count), rest(count, **keywords), TUPLE, REDUCE)
-
 
 DATA = {str(number): bytes([number] * 8) for number in range(6)}
 
@@ -159,7 +143,6 @@ def test_a_tensor_made_at_once_has_a_storage_like_any_other(monkeypatch: pytest.
     assert loaded["1"].tolist() == [1.0, 2.0, 3.0, 4.0]
 
 
-_PUT_TENSOR = stream(TENSOR, PUT(9))
 FORGED = {
     "two of them": stream(MARK, tensor("0"), tensor("1"), TUPLE),
     "one storage twice, by two ids": stream(MARK, tensor("0"), tensor("0"), TUPLE),
@@ -171,10 +154,10 @@ FORGED = {
         MARK, TENSOR, MARK, storage("0"), rest(), TUPLE, PUT(1), REDUCE, TENSOR, GET(1), REDUCE, GET(1), TUPLE
     ),
     "arguments that were doubled": stream(MARK, TENSOR, MARK, storage("0"), rest(), TUPLE, DUP, POP, REDUCE, TUPLE1, TUPLE),
-    "a global from the memo": stream(MARK, _PUT_TENSOR, POP, tensor("0", callee=GET(9)), tensor("1", callee=GET(9)), TUPLE),
+    "a global from the memo": stream(MARK, PUT_TENSOR, POP, tensor("0", callee=GET(9)), tensor("1", callee=GET(9)), TUPLE),
     "text inside a call, used behind it": stream(
         MARK,
-        _PUT_TENSOR,
+        PUT_TENSOR,
         POP,
         tensor("0", callee=GET(9)),
         GET(9),
@@ -197,7 +180,7 @@ FORGED = {
     ),
     "a tuple inside a call, used behind it": stream(
         MARK,
-        _PUT_TENSOR,
+        PUT_TENSOR,
         POP,
         tensor("0", callee=GET(9)),
         GET(9),
@@ -217,11 +200,11 @@ FORGED = {
         TUPLE,
     ),
     "None inside a call, used behind it": stream(
-        MARK, _PUT_TENSOR, POP, GET(9), MARK, storage("1"), rest(), NONE, PUT(3), POP, TUPLE, REDUCE, GET(3), TUPLE
+        MARK, PUT_TENSOR, POP, GET(9), MARK, storage("1"), rest(), NONE, PUT(3), POP, TUPLE, REDUCE, GET(3), TUPLE
     ),
     "an entry that a call writes anew": stream(
         MARK,
-        _PUT_TENSOR,
+        PUT_TENSOR,
         POP,
         TEXT("before"),
         PUT(3),
@@ -238,13 +221,13 @@ FORGED = {
         TUPLE,
     ),
     "a list that is changed inside a call": stream(
-        EMPTY_LIST, PUT(4), _PUT_TENSOR, POP, GET(9), MARK, GET(4), TEXT("x"), APPEND, POP, storage("1"), rest(), TUPLE, REDUCE, APPEND
+        EMPTY_LIST, PUT(4), PUT_TENSOR, POP, GET(9), MARK, GET(4), TEXT("x"), APPEND, POP, storage("1"), rest(), TUPLE, REDUCE, APPEND
     ),
     "a dict that is filled inside a call": stream(
         EMPTY_DICT,
         PUT(4),
         TEXT("w"),
-        _PUT_TENSOR,
+        PUT_TENSOR,
         POP,
         GET(9),
         MARK,
@@ -260,13 +243,13 @@ FORGED = {
         SETITEM,
     ),
     "a call that is made inside a call and dropped": stream(
-        MARK, _PUT_TENSOR, POP, GET(9), MARK, tensor("2", callee=GET(9)), PUT(5), POP, storage("1"), rest(), TUPLE, REDUCE, GET(5), TUPLE
+        MARK, PUT_TENSOR, POP, GET(9), MARK, tensor("2", callee=GET(9)), PUT(5), POP, storage("1"), rest(), TUPLE, REDUCE, GET(5), TUPLE
     ),
     "another global in the place of the one from the memo": stream(
-        MARK, _PUT_TENSOR, GET(9), POP, MARK, storage("1"), rest(), TUPLE, REDUCE, TUPLE
+        MARK, PUT_TENSOR, GET(9), POP, MARK, storage("1"), rest(), TUPLE, REDUCE, TUPLE
     ),
-    "a MARK that is left open": stream(MARK, _PUT_TENSOR, POP, GET(9), MARK, MARK, POP_MARK, storage("1"), rest(), TUPLE, REDUCE, TUPLE),
-    "a MARK that was set before": stream(_PUT_TENSOR, POP, MARK, GET(9), storage("1"), rest(), POP_MARK, tensor("2", callee=GET(9))),
+    "a MARK that is left open": stream(MARK, PUT_TENSOR, POP, GET(9), MARK, MARK, POP_MARK, storage("1"), rest(), TUPLE, REDUCE, TUPLE),
+    "a MARK that was set before": stream(PUT_TENSOR, POP, MARK, GET(9), storage("1"), rest(), POP_MARK, tensor("2", callee=GET(9))),
     "entries that are counted": stream(
         MARK,
         TENSOR,
@@ -363,61 +346,12 @@ def test_nothing_is_made_at_once_where_somebody_has_a_say(monkeypatch: pytest.Mo
             torch.serialization._package_registry.remove(entry)
 
 
-def forged(rng: random.Random) -> bytes:
-    """A stream around some tensors, with memo entries, marks, and changes in odd places."""
-    odd = [
-        stream(TEXT("t"), PUT(rng.randrange(8)), POP),
-        stream(GET(rng.randrange(10)), POP),
-        stream(NONE, PUT(rng.randrange(8)), POP),
-        stream(GET(rng.randrange(10)), PUT(rng.randrange(10)), POP),
-        stream(MARK, POP_MARK),
-        stream(NONE, DUP, POP, POP),
-        stream(GET(0), TEXT("x"), APPEND, POP),
-        stream(EMPTY_TUPLE, PUT(rng.randrange(8)), POP),
-        stream(HOOKS, PUT(rng.randrange(8)), POP),
-        stream(INT(7), TUPLE1, PUT(rng.randrange(8)), POP),
-        stream(tensor("5", callee=GET(9)), PUT(rng.randrange(8)), POP),
-        MEMOIZE,
-    ]
-
-    def maybe() -> bytes:
-        return rng.choice(odd) if rng.random() < 0.12 else b""
-
-    def one() -> bytes:
-        size = stream(INT(2), TUPLE1, PUT(rng.randrange(8)) if rng.random() < 0.2 else b"")
-        return stream(
-            GET(9) if rng.random() < 0.9 else TENSOR,
-            maybe(),
-            MARK,
-            maybe(),
-            storage(str(rng.randrange(5))),
-            maybe(),
-            INT(0),
-            GET(rng.randrange(8)) if rng.random() < 0.05 else size,
-            maybe(),
-            INT(1),
-            TUPLE1,
-            rng.choice([NEWFALSE, NEWTRUE]),
-            HOOKS,
-            maybe(),
-            TUPLE,
-            rng.choice([b"", b"", PUT(rng.randrange(8)), DUP + POP]),
-            REDUCE,
-            PUT(rng.randrange(8)) if rng.random() < 0.3 else b"",
-        )
-
-    start = stream(EMPTY_LIST, PUT(0), _PUT_TENSOR, POP)
-    body = stream(*(stream(maybe(), one(), APPEND, maybe()) for _ in range(rng.randint(1, 6))))
-    end = b"" if rng.random() < 0.5 else stream(GET(rng.randrange(8)), APPEND)
-    return stream(PROTO(2), start, body, end, STOP)
-
-
 @pytest.mark.parametrize("seed", range(4))
 def test_forged_streams_are_the_same_both_ways(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
     rng = random.Random(seed)
     stats = {"value": 0, "error": 0, "quick": 0}
     for _ in range(ROUNDS):
-        data = forged(rng)
+        data = random_tensors(rng)
         raw = torch_zip(data, DATA)
         quick, slow = both_ways(raw, monkeypatch)
         if isinstance(slow, SafeloadError) or isinstance(quick, SafeloadError):
