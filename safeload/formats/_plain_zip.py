@@ -13,7 +13,7 @@ from safeload.program import Region
 
 NEAR = 4096  # bytes: headers at most this far apart are fetched together
 WINDOW = 1_048_576
-SLACK = 512  # bytes behind the start of a header that are fetched with it: mostly all of it
+SLACK = 256  # bytes from the start of a header that are fetched with it: mostly all of it
 LARGEST = 4294967295  # a literal of this size would be a Python object in the compiled build
 DEEPEST = 4294967295 * 1024
 
@@ -134,7 +134,7 @@ class Plain:
     def window(self, start, end, p):
         """Have the file's bytes from `start` to `end`, and headers near behind them; `p` is the next entry of the directory."""
         data = self.directory
-        far = end
+        far = end if end > start + SLACK else start + SLACK
         count = len(data)
         while p + 46 <= count and far - start < WINDOW:
             offset = _u32(data, p + 42)
