@@ -134,7 +134,7 @@ class Plain:
     def window(self, start, end, p):
         """Have the file's bytes from `start` to `end`, and headers near behind them; `p` is the next entry of the directory."""
         data = self.directory
-        far = end if end > start + SLACK else start + SLACK
+        far = max(end, start + SLACK)
         count = len(data)
         while p + 46 <= count and far - start < WINDOW:
             offset = _u32(data, p + 42)
