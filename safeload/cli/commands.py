@@ -12,7 +12,7 @@ from safeload import __version__
 __all__ = ["COMMANDS", "safeload"]
 
 COMMANDS: Final[tuple[str, ...]] = (
-    "scan", "lock", "verify", "sign", "trust", "convert", "inspect", "explain", "load", "run", "trace", "export", "cache", "demo",
+    "scan", "lock", "verify", "sign", "trust", "convert", "inspect", "explain", "load", "run", "trace", "export", "bom", "cache", "demo",
 )  # fmt: skip
 """In the order of the help; `NAME` is `command` in `safeload.cli.NAME_command`."""
 
