@@ -212,7 +212,7 @@ class Gate:
                 where, hint = escape(str(self.original.pin.path), 1000), "signatures are checked over its bytes: put it back"
                 raise SignatureError("the file that was signed is not there", where=where, hint=hint, check="missing")
             source = self.original.source
-        require_signers(held, self.context.lock, lock_path, pin, source)
+        require_signers(held, self.context.lock, lock_path, pin, source, matched=self.matched)
 
 
 def _warn_unpinned(name: str) -> None:

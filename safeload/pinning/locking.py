@@ -19,7 +19,7 @@ from safeload.pinning.twins import Twins, twins_of
 from safeload.pinning.wishes import Names, Plan, Wish, plan_of
 from safeload.policy import Policy, SignerRule, decide, denied_reason
 from safeload.remote import Address
-from safeload.signatures import read_lock
+from safeload.signatures import read_lock, refs_about
 from safeload.trust.digest import Digest
 
 __all__ = ["LockEntry", "LockResult", "lock"]
@@ -240,11 +240,14 @@ class _Request:
         return new, kept, signers
 
     def _check_required(self, new: Lockfile, model: Model, signers: tuple[SignerEntry, ...]) -> None:
-        signed = {ref.signer for ref in model.signatures}
-        missing = [name for name in self.require if name not in signed]
-        if missing:
+        for file in model.weights:
+            signed = {ref.signer for ref in refs_about(model, file.path)}
+            missing = [name for name in self.require if name not in signed]
+            if not missing:
+                continue
+            about = f", which must be over {escape(file.path)}" if len(model.weights) > 1 else ""
             raise UsageError(
-                f"'{escape(model.name)}' has no verified signature of {', '.join(map(escape, missing))}",
+                f"'{escape(model.name)}' has no verified signature of {', '.join(map(escape, missing))}{about}",
                 hint="\n  ".join(
                     [
                         f"signers in the lockfile: {', '.join(escape(signer.name) for signer in new.signers) or 'none'}",

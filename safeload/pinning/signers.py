@@ -7,14 +7,14 @@ to compare with what the publisher says elsewhere. From then on another signer, 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from typing import Literal
 
 from safeload.findings import escape
 from safeload.lockfile import Lockfile, Model, SignatureRef
 from safeload.policy import Policy
-from safeload.signatures import Candidate, Materials, found_beside, named_signers, odd_beside
+from safeload.signatures import Candidate, Materials, found_beside, named_signers, odd_beside, refs_about
 from safeload.trust.scheme import Terms
 
 __all__ = ["SignerEntry", "renew_signers"]
@@ -75,8 +75,8 @@ def renew_signers(
             continue
         before = old.model(name)
         held = policy.for_model(name)
-        changed, found, said = _renewed(new, model, before, materials, Terms(ignore_paths=held.ignore_paths))
-        gone = _gone(before, found, said, accept=accept or held.trust_downgrade != "refuse")
+        changed, said = _renewed(new, model, before, materials, Terms(ignore_paths=held.ignore_paths))
+        gone = _gone(before, changed.model(name), said, accept=accept or held.trust_downgrade != "refuse")
         entries += [*said, *gone]
         if any(entry.action == "vanished" for entry in gone):
             refused.add(name)
@@ -85,9 +85,7 @@ def renew_signers(
     return new, tuple(entries), frozenset(refused)
 
 
-def _renewed(
-    lock: Lockfile, model: Model, before: Model | None, materials: Materials, terms: Terms
-) -> tuple[Lockfile, tuple[SignatureRef, ...], list[SignerEntry]]:
+def _renewed(lock: Lockfile, model: Model, before: Model | None, materials: Materials, terms: Terms) -> tuple[Lockfile, list[SignerEntry]]:
     """Verify every candidate of one model, and put what counts into the lock."""
     candidates = found_beside(model, materials)
     # Signatures need not sign one another; but only those that count are signatures, and not just unsigned files.
@@ -127,28 +125,59 @@ def _renewed(
             )  # fmt: skip
     signatures = tuple(dict.fromkeys(refs))
     # A bundle that was pinned as one of the model's own files is a signature from now on.
-    return lock.with_model(replace(model, signatures=signatures)), signatures, said
+    return lock.with_model(replace(model, signatures=signatures)), said
 
 
-def _gone(before: Model | None, found: tuple[SignatureRef, ...], said: list[SignerEntry], *, accept: bool) -> list[SignerEntry]:
-    """Say which signers of before do not sign now, and what was found in their place."""
-    if before is None:
+def _gone(before: Model | None, after: Model | None, said: list[SignerEntry], *, accept: bool) -> list[SignerEntry]:
+    """Say which signatures of before nothing of the same signer has taken the place of, and what was found instead."""
+    if before is None or after is None:
         return []
-    now = {ref.signer for ref in found}
     gone: list[SignerEntry] = []
-    for ref in before.signatures:
-        if ref.signer in now or any(entry.signer == ref.signer for entry in gone):
-            continue
+    for name, path in _never(before, after):
+        reason = f"{escape(path)} is new, and not signed by {escape(name)}, whom the lockfile requires"
+        gone.append(SignerEntry(model=before.name, signer=name, action="accepted" if accept else "vanished", reasons=(reason,)))
+    for ref, files in _lost(before, after):
         here = [entry for entry in said if entry.bundle == ref.bundle and not entry.signer]
         reasons = [f"{entry.bundle}: {reason}" for entry in here for reason in entry.reasons]
         reasons += [f"now signed by {entry.signer}: {entry.identity}" for entry in said if entry.action in ("first use", "added")]
         if not any(entry.bundle == ref.bundle for entry in said):
             reasons.insert(0, f"{escape(ref.bundle)}: the signature is not there, or is no signature any more")
+        if any(held.signer == ref.signer for held in after.signatures):
+            more = f" and {len(files) - 1} more" if len(files) > 1 else ""
+            reasons.append(f"nothing of {escape(ref.signer)} is about {escape(files[0])}{more}")
         action: SignerAction = "accepted" if accept else "vanished"
         gone.append(
             SignerEntry(model=before.name, signer=ref.signer, kind=ref.kind, bundle=ref.bundle, action=action, reasons=tuple(reasons))
         )
     return gone
+
+
+def _never(before: Model, after: Model) -> Iterator[tuple[str, str]]:
+    """Signers whom the lockfile requires, and weights files that came to the model without them."""
+    known, demand = {file.path for file in before.files}, after.require
+    for path in (file.path for file in after.weights if file.path not in known):
+        now = frozenset(ref.signer for ref in refs_about(after, path))
+        if demand is not None and not demand.met_by(now):
+            yield from ((name, path) for name in dict.fromkeys((*demand.all, *demand.any)) if name not in now)
+
+
+def _lost(before: Model, after: Model) -> Iterator[tuple[SignatureRef, list[str]]]:
+    """Each signature of before with the files that it was about, that are still there, and that its signer does not sign now."""
+    there = {file.path for file in after.files}
+    bundles = {ref.bundle for ref in (*before.signatures, *after.signatures)}
+    lost: dict[SignatureRef, list[str]] = {}
+    for path in (file.path for file in before.files if file.path in there and file.path not in bundles):
+        now = {ref.signer for ref in refs_about(after, path)}
+        for ref in refs_about(before, path):
+            if ref.signer not in now:
+                lost.setdefault(ref, []).append(path)
+    seen: set[tuple[str, str]] = set()
+    for ref, files in lost.items():
+        # Of two signatures by one signer over the same files, one stands for both.
+        if all((ref.signer, path) in seen for path in files):
+            continue
+        seen |= {(ref.signer, path) for path in files}
+        yield ref, files
 
 
 def _entry(

@@ -71,7 +71,7 @@ def plan_of(paths: Sequence[str | os.PathLike[str]], where: Path, old: Lockfile,
                 continue
             path = found
         if Path(path).is_dir():
-            model = name or _directory_name(where, path)
+            model = name or _directory_name(where, path, old)
             known = old.model(model)
             everything = complete or (known is not None and known.complete)
             if everything:
@@ -125,11 +125,13 @@ def _plan_all(where: Path, old: Lockfile) -> Plan:
     return Plan(wishes=tuple(wishes.values()), complete=frozenset(m.name for m in old.models if m.complete))
 
 
-def _directory_name(where: Path, path: str) -> str:
+def _directory_name(where: Path, path: str, old: Lockfile) -> str:
+    """The complete model that the directory is already, whatever its name; else it is called as the directory."""
     folder = where.parent
-    if os.path.realpath(path) == os.path.realpath(folder):
-        return folder.name or "model"
-    return lock_relative(where, path)
+    top = os.path.realpath(path) == os.path.realpath(folder)
+    relative = "" if top else lock_relative(where, path)
+    known = next((model.name for model in old.models if model.complete and model.directory == relative), None)
+    return known or relative or folder.name or "model"
 
 
 def _below(path: str, where: Path, model: str, *, everything: bool) -> Iterable[Wish]:

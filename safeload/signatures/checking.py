@@ -11,11 +11,10 @@ from safeload.errors import MissingExtraError, SafeloadError, SignatureError, wa
 from safeload.findings import escape
 from safeload.lockfile import LockedFile, Lockfile, Model, SignatureRef, Signer, TrustRoot
 from safeload.policy import IdentityRule, Policy, glob_match, signer_reasons
-from safeload.signatures.material import Materials, anchor_of, artifact_of
+from safeload.signatures.material import Materials, SignedBytes, anchor_of, artifact_of
 from safeload.signatures.result_cache import key_of, lookup, remember
 from safeload.source import Source
 from safeload.trust.builtin_roots import PUBLIC_GOOD, builtin_roots
-from safeload.trust.cache import unchanged
 from safeload.trust.scheme import CODE_SIGNING, Terms, Verified, mismatch
 from safeload.trust.schemes import verify
 
@@ -65,8 +64,9 @@ def demanded(policy: Policy, model: Model | None) -> bool:
 
 
 def require_signers(
-    policy: Policy, lock: Lockfile | None, lock_path: str | os.PathLike[str] | None, pin: Pin | None, source: Source
-) -> tuple[SignatureCheck, ...]:
+    policy: Policy, lock: Lockfile | None, lock_path: str | os.PathLike[str] | None, pin: Pin | None, source: Source,
+    *, matched: bool = False,
+) -> tuple[SignatureCheck, ...]:  # fmt: skip
     """Return when the signatures that are demanded verify; with `signature = "warn"`, warn otherwise.
 
     Args:
@@ -75,6 +75,7 @@ def require_signers(
         lock_path: Where it lies.
         pin: The pin that covers the file, whose digest the bytes have or are compared with; None: nobody's signature is known.
         source: The open file.
+        matched: Whether its bytes were compared with the pin already.
 
     Raises:
         SignatureError: a demand is not met. Lists every signature that failed, and why.
@@ -82,7 +83,7 @@ def require_signers(
     """
     checks: tuple[SignatureCheck, ...] = ()
     if pin is not None and lock is not None and lock_path is not None:
-        checks = check_signatures(lock, lock_path, pin.model, pin.file, policy, source=source)
+        checks = check_signatures(lock, lock_path, pin.model, pin.file, policy, source=source, matched=matched)
     missing = unmet(policy, pin.model if pin is not None else None, checks)
     if not missing:
         return checks
@@ -108,6 +109,7 @@ def check_signatures(
     *,
     source: Source | None,
     fresh: bool = False,
+    matched: bool = False,
     refs: tuple[SignatureRef, ...] | None = None,
 ) -> tuple[SignatureCheck, ...]:
     """Check every stored signature of a model that can be about one of its files.
@@ -120,11 +122,12 @@ def check_signatures(
         policy: Already narrowed by `Policy.for_model`.
         source: The open file, or None when only its digest is at hand.
         fresh: Take no known answer, and look at what is stored whatever `verify-signature` says.
+        matched: Whether the bytes of `source` were compared with the digest already.
         refs: Which signatures; by default all that `refs_about` gives.
     """
     materials = Materials.of(lock_path)
     chosen = refs_about(model, file.path) if refs is None else refs
-    return tuple(check_ref(lock, materials, model, file, ref, policy, source=source, fresh=fresh) for ref in chosen)
+    return tuple(check_ref(lock, materials, model, file, ref, policy, source=source, fresh=fresh, matched=matched) for ref in chosen)
 
 
 def refs_about(model: Model, path: str) -> tuple[SignatureRef, ...]:
@@ -140,7 +143,7 @@ def refs_about(model: Model, path: str) -> tuple[SignatureRef, ...]:
 
 def check_ref(
     lock: Lockfile, materials: Materials, model: Model, file: LockedFile, ref: SignatureRef, policy: Policy,
-    *, source: Source | None, fresh: bool = False,
+    *, source: Source | None, fresh: bool = False, matched: bool = False,
 ) -> SignatureCheck:  # fmt: skip
     """Check one stored signature for one file; whatever is wrong is in the result."""
     try:
@@ -154,16 +157,16 @@ def check_ref(
         anchor = anchor_of(lock, signer, materials)
         bundle = materials.pinned(ref.bundle, ref.bundle_sha256, "the stored signature")
         companion = materials.beside(ref.bundle) if ref.kind == "openpgp-sha256sums" else None
-        artifact = artifact_of(model, file, ref, source=source, companion=companion)
+        data = None if source is None else SignedBytes(file, source, matched=matched)
+        artifact = artifact_of(model, file, ref, data=data, companion=companion)
         terms = Terms(ignore_paths=policy.ignore_paths)
         key, disk = key_of(ref.kind, artifact, bundle, anchor, terms), policy.verify == "cached"
         known = None if fresh else lookup(key, disk=disk)
         if known is not None:
             return SignatureCheck(ref=ref, path=file.path, verified=known, cached=True)
         verified = verify(ref.kind, artifact, bundle, anchor, terms)
-        # OpenPGP hashes the file by itself, through the descriptor: what it read must be what was compared with the pin.
-        if ref.kind == "openpgp" and source is not None and source.fd is not None and not unchanged(source):
-            raise SignatureError("the file changed while its signature was checked", check="content")
+        if data is not None:
+            data.close()
         remember(key, verified, disk=disk)
         return SignatureCheck(ref=ref, path=file.path, verified=verified)
     except (SignatureError, MissingExtraError) as error:

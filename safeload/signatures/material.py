@@ -15,12 +15,14 @@ from safeload.findings import escape
 from safeload.lockfile import LockedFile, Lockfile, Model, SignatureRef, Signer, locate
 from safeload.source import Source
 from safeload.trust.builtin_roots import builtin_root
-from safeload.trust.scheme import Anchor, Artifact, mismatch
+from safeload.trust.cache import unchanged
+from safeload.trust.scheme import Anchor, Artifact, Hasher, mismatch
 
-__all__ = ["Materials", "anchor_of", "artifact_of", "read_small"]
+__all__ = ["Materials", "SignedBytes", "anchor_of", "artifact_of", "read_small"]
 
 MOST_BYTES: Final = 32 << 20
 _IN_MEMORY: Final = 256 << 20
+_COPIED: Final = 64 << 20
 _KAGGLE: Final = ".kaggle"
 
 
@@ -108,14 +110,79 @@ def anchor_of(lock: Lockfile, signer: Signer, materials: Materials) -> Anchor:
     )  # fmt: skip
 
 
-def artifact_of(model: Model, file: LockedFile, ref: SignatureRef, *, source: Source | None, companion: bytes | None = None) -> Artifact:
+class SignedBytes:
+    """A file's bytes, for schemes that cannot do with its digest. What they look at must be what has that digest.
+
+    A signature may be checked before the file was compared with its pin (`safeload.open` reads only what is used), and an answer
+    is remembered under the digest: so other bytes, signed as they may be, must never give one.
+
+    Args:
+        file: The file; its `sha256` is what the answer will be about.
+        source: The open file.
+        matched: Whether all that the source has handed out was compared with the pin.
+    """
+
+    def __init__(self, file: LockedFile, source: Source, *, matched: bool = False) -> None:
+        self._file, self._source, self._matched = file, source, matched
+        self._by_name = False
+
+    def hash(self, algorithm: str, make: Callable[[], Hasher]) -> str:
+        """Return another digest of the bytes."""
+        if self._matched:
+            return self._source.digest(algorithm, make)
+        wanted, own = make(), hashlib.sha256()
+        for piece in self._source.pieces():
+            wanted.update(piece)
+            own.update(piece)
+        self._compare(own.hexdigest())
+        return wanted.hexdigest()
+
+    def content(self) -> bytes | str:
+        """Return the bytes: as such, or of a large file the open descriptor by name, where the system has such names."""
+        source = self._source
+        if source.size > _COPIED and source.fd is not None:
+            for folder in ("/proc/self/fd", "/dev/fd"):
+                if Path(folder).is_dir():
+                    self._by_name = True
+                    return f"{folder}/{source.fd}"
+        if source.size > _IN_MEMORY:
+            raise SignatureError(
+                f"the file has {source.size} bytes, too many to check an OpenPGP signature over without an open path", check="content",
+                hint='sign a list of digests instead (openpgp-sha256sums), or set verify-signature = "lock"',
+            )  # fmt: skip
+        data = bytearray(source.size)
+        source.readinto(0, memoryview(data), keep=False)
+        self._compare(hashlib.sha256(data).hexdigest())
+        return bytes(data)
+
+    def close(self) -> None:
+        """Return when what was looked at by name is what has the digest.
+
+        Raises:
+            SignatureError: it is something else, or it changed meanwhile.
+        """
+        if not self._by_name:
+            return
+        if not self._matched:
+            self._compare(self._source.sha256)
+        if not unchanged(self._source):
+            raise SignatureError("the file changed while its signature was checked", check="content")
+
+    def _compare(self, found: str) -> None:
+        if found != self._file.sha256:
+            raise mismatch("digest", "the bytes at hand are not the pinned ones", f"sha256:{self._file.sha256}", f"sha256:{found}")
+
+
+def artifact_of(
+    model: Model, file: LockedFile, ref: SignatureRef, *, data: SignedBytes | None, companion: bytes | None = None
+) -> Artifact:  # fmt: skip
     """Describe one file for a scheme.
 
     Args:
         model: As it is locked.
         file: The file at hand; its `sha256` is that of the bytes at hand, or compared with them by the caller.
         ref: The signature that is to be checked.
-        source: The open file, for schemes that need its bytes.
+        data: The open file, for schemes that need its bytes.
         companion: What lies beside the signature.
     """
     folder = posixpath.dirname(ref.bundle)
@@ -126,22 +193,5 @@ def artifact_of(model: Model, file: LockedFile, ref: SignatureRef, *, source: So
     return Artifact(
         path=file.path, sha256=file.sha256, size=file.size, files={held.path: held.sha256 for held in model.files},
         complete=model.complete, bundles=frozenset(held.bundle for held in (*model.signatures, ref)), bases=bases, revision=revision,
-        companion=companion, hash=None if source is None else source.digest, content=None if source is None else _content(source),
+        companion=companion, hash=None if data is None else data.hash, content=None if data is None else data.content,
     )  # fmt: skip
-
-
-def _content(source: Source) -> Callable[[], bytes | str]:
-    """Give the bytes of a snapshot: the open descriptor by name where the system has such names, else a copy in memory."""
-
-    def content() -> bytes | str:
-        for folder in ("/proc/self/fd", "/dev/fd"):
-            if source.fd is not None and Path(folder).is_dir():
-                return f"{folder}/{source.fd}"
-        if source.size > _IN_MEMORY:
-            raise SignatureError(
-                f"the file has {source.size} bytes, too many to check an OpenPGP signature over without an open path", check="content",
-                hint='sign a list of digests instead (openpgp-sha256sums), or set verify-signature = "lock"',
-            )  # fmt: skip
-        return source.read(0, source.size)
-
-    return content

@@ -1,30 +1,32 @@
 """Remember what was verified: in the process always, in the cache directory where policy says `verify = "cached"`.
 
 The key is SHA-256 over everything that the answer depends on: the artifact and all that is locked with it, the stored
-signature, the signer's block, every byte of its trust material, the policy's terms, and the versions of what verified it. An
-entry repeats its key, so a torn or copied file is no answer. It is not signed: a key for that would lie beside it. Whoever
-can write a user's cache directory could add entries, and that is what `verify = "cached"` trusts (docs/decisions/0007).
+signature, the signer's block, every byte of its trust material, the policy's terms, and the installed files of what verified it.
+An entry repeats its key, so a torn or copied file is no answer. It is not signed: a key for that would lie beside it. Whoever can
+write a user's cache directory could add entries, and that is what `verify = "cached"` trusts (docs/decisions/0007); a directory
+that others may write to is not used.
 """
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import json
-import os
-import secrets
 import time
 from collections import OrderedDict
+from functools import lru_cache
+from importlib.util import find_spec
 from pathlib import Path
 from threading import Lock
 from typing import Any, Final
 
+from safeload.trust.cache import cache_directory, replace_file
 from safeload.trust.scheme import Anchor, Artifact, Terms, Verified
 
 __all__ = ["forget", "key_of", "lookup", "remember"]
 
 _MOST: Final = 4096
-_FORMAT: Final = 1
+_FORMAT: Final = 2
+_VERIFIERS: Final = ("sigstore", "cryptography", "pysequoia")
 _LARGEST: Final = 1 << 20
 _memory: OrderedDict[str, Verified] = OrderedDict()
 _guard: Final = Lock()
@@ -38,7 +40,7 @@ def key_of(kind: str, artifact: Artifact, bundle: bytes, anchor: Anchor, terms: 
         return None if data is None else hashlib.sha256(data).hexdigest()
 
     question = [
-        _FORMAT, __version__, kind, sha(bundle),
+        _FORMAT, __version__, _installed(), kind, sha(bundle),
         [artifact.path, artifact.sha256, artifact.size, sorted(artifact.files.items()), artifact.complete, sorted(artifact.bundles),
          list(artifact.bases), artifact.revision, sha(artifact.companion)],
         [anchor.kind, anchor.name, sha(anchor.trusted_root), anchor.issuer, anchor.identity, sha(anchor.certificate), anchor.fingerprint,
@@ -64,8 +66,7 @@ def remember(key: str, verified: Verified, *, disk: bool) -> None:
         while len(_memory) > _MOST:
             _memory.popitem(last=False)
     if disk:
-        with contextlib.suppress(OSError):
-            _to_disk(key, verified)
+        _to_disk(key, verified)
 
 
 def forget() -> None:
@@ -74,14 +75,29 @@ def forget() -> None:
         _memory.clear()
 
 
-def _folder() -> Path:
-    from platformdirs import user_cache_path
+@lru_cache(maxsize=1)
+def _installed() -> list[list[object]]:
+    """Marks of the packages that verify: a newer one may refuse what an older one took. None of them is imported for it."""
+    found: list[list[object]] = []
+    for name in _VERIFIERS:
+        try:
+            spec = find_spec(name)
+            info = Path(spec.origin).stat() if spec is not None and spec.origin is not None else None
+        except (ImportError, ValueError, OSError):
+            info = None
+        found.append([name] if info is None else [name, info.st_ino, info.st_size, info.st_mtime_ns])
+    return found
 
-    return user_cache_path("safeload", appauthor=False) / "signatures"
+
+def _path(key: str) -> Path | None:
+    root = cache_directory()
+    return None if root is None else root / "signatures" / key[:2] / key
 
 
 def _from_disk(key: str) -> Verified | None:
-    path = _folder() / key[:2] / key
+    path = _path(key)
+    if path is None:
+        return None
     try:
         with path.open("rb") as file:
             found: Any = json.loads(file.read(_LARGEST))
@@ -99,19 +115,14 @@ def _from_disk(key: str) -> Verified | None:
 
 
 def _to_disk(key: str, verified: Verified) -> None:
-    folder = _folder() / key[:2]
-    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    path = _path(key)
     entry = {
         "key": key, "identity": verified.identity, "issuer": verified.issuer, "facts": list(verified.facts),
         "remarks": list(verified.remarks), "until": verified.until,
     }  # fmt: skip
-    spare = folder / f".{key}.{secrets.token_hex(6)}"
-    fd = os.open(spare, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     try:
-        with os.fdopen(fd, "w", encoding="utf-8") as file:
-            json.dump(entry, file)
-        spare.replace(folder / key)
-    except BaseException:
-        with contextlib.suppress(OSError):
-            spare.unlink()
-        raise
+        if path is not None:
+            path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+            replace_file(path, json.dumps(entry).encode())
+    except OSError:
+        pass

@@ -16,7 +16,7 @@ from safeload.findings import escape
 from safeload.lockfile import LockedFile, Lockfile, Model, SignatureRef, Signer, TrustRoot, path_problem
 from safeload.lockfile.data import SignatureKind
 from safeload.signatures.checking import ABOUT_ONE
-from safeload.signatures.material import Materials, anchor_of, artifact_of, read_small
+from safeload.signatures.material import Materials, SignedBytes, anchor_of, artifact_of, read_small
 from safeload.source import Source
 from safeload.trust.builtin_roots import PUBLIC_GOOD, builtin_roots
 from safeload.trust.bundle import Bundle, parse_bundle
@@ -24,7 +24,7 @@ from safeload.trust.git_commit import MEDIA_TYPE
 from safeload.trust.model_list import OLD_TYPES, PREDICATE_TYPE
 from safeload.trust.openpgp_sums import CLEAR_SIGNED
 from safeload.trust.pypi import bundles_of
-from safeload.trust.scheme import Anchor, Terms, Verified, guarded, mismatch
+from safeload.trust.scheme import Anchor, Terms, Verified, guarded
 from safeload.trust.schemes import verify
 from safeload.trust.sigstore_blob import PREDICATE_TYPE as PLAIN
 from safeload.trust.statement import PAYLOAD_TYPE
@@ -295,15 +295,14 @@ def _verify_one(
     from safeload.signatures.result_cache import key_of, lookup, remember
 
     with _opened(materials.base / file.path) as source:
-        artifact = artifact_of(model, file, ref, source=source, companion=companion)
+        data = SignedBytes(file, source)
+        artifact = artifact_of(model, file, ref, data=data, companion=companion)
         key = key_of(ref.kind, artifact, candidate.data, anchor, terms)
         known = lookup(key, disk=False)
         if known is not None:
             return known
         verified = verify(ref.kind, artifact, candidate.data, anchor, terms)
-        # What was verified over bytes, and not over their digest, must be the bytes that are pinned.
-        if ref.kind == "openpgp" and (found := source.sha256) != file.sha256:
-            raise mismatch("digest", "the file changed while it was locked", f"sha256:{file.sha256}", f"sha256:{found}")
+        data.close()
         remember(key, verified, disk=False)
         return verified
 

@@ -180,6 +180,31 @@ def test_the_answer_is_remembered_and_hangs_on_everything(top: Path, monkeypatch
         safeload.load("m/model.pt", policy={"verify": "cached"})
 
 
+def test_a_cache_that_others_may_write_to_is_not_believed(top: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nor is one read that SAFELOAD_CACHE does not name, and an answer of another verifier's is none."""
+    blob(top).write()
+    monkeypatch.setenv("SAFELOAD_CACHE", str(top / "cache"))
+
+    def load() -> int:
+        asked: list[str] = []
+        with monkeypatch.context() as patch:
+            from safeload.trust.schemes import verify
+
+            patch.setattr("safeload.signatures.checking.verify", lambda kind, *rest: asked.append(kind) or verify(kind, *rest))
+            forget()
+            safeload.load("m/model.pt", policy={"verify": "cached"})
+        return len(asked)
+
+    assert [load(), load()] == [1, 0]
+    assert len([path for path in (top / "cache/signatures").rglob("*") if path.is_file()]) == 1
+    (top / "cache").chmod(0o777)
+    assert [load(), load()] == [1, 1]
+    (top / "cache").chmod(0o700)
+    assert load() == 0
+    monkeypatch.setattr("safeload.signatures.result_cache._installed", lambda: [["sigstore", 1, 2, 3]])
+    assert [load(), load()] == [1, 0]
+
+
 def test_verify_signature_lock_trusts_what_was_locked(top: Path) -> None:
     """Bundles are then looked at by `lock` and `verify` only."""
     model = blob(top)
@@ -220,6 +245,7 @@ def test_a_model_is_named_as_its_directory(top: Path, monkeypatch: pytest.Monkey
 @pytest.mark.parametrize("make", [blob, oms])
 def test_every_way_to_the_tensors_asks_for_the_signature(make: Callable[[Path], SignedModel], top: Path) -> None:
     """Loaded by path, by name, by digest, as bytes; opened, flattened, converted: none goes around it."""
+
     def ways() -> Iterator[Callable[[], object]]:
         yield lambda: safeload.load("m/model.pt")
         yield lambda: safeload.load("acme/m")

@@ -95,6 +95,53 @@ def test_a_signer_that_vanished_is_refused_until_accepted(top: Path, capsys: pyt
         safeload.load("m/model.pt")
 
 
+def two_shards(top: Path) -> None:
+    """A model of two files, each signed by itself."""
+    (top / "m/other.pt").write_bytes((top / "m/model.pt").read_bytes())
+    for name in ("model", "other"):
+        assert run(["sign", f"m/{name}.pt", "--key", "k.pem"]) == 0
+
+
+def test_a_signature_of_one_file_that_vanished_is_missed_although_the_signer_signs_another(
+    top: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    two_shards(top)
+    assert run(["trust", "add", "release", "--public-key", "k.pub"]) == 0
+    assert run(["lock", "m"]) == 0
+    before = (top / "safeload.lock").read_bytes()
+    (top / "m/other.pt.sigstore.json").unlink()
+    capsys.readouterr()
+    assert run(["lock"]) == 1
+    captured = capsys.readouterr()
+    assert "signer release  vanished  sigstore-blob  m/other.pt.sigstore.json" in captured.out
+    assert "nothing of release is about m/other.pt" in captured.out
+    assert captured.err.endswith("a signer that changed or vanished needs a look, and --accept-signer-change\n")
+    assert (top / "safeload.lock").read_bytes() == before
+    assert run(["lock", "--accept-signer-change"]) == 0
+    assert [ref.bundle for ref in read("safeload.lock").models[0].signatures] == ["m/model.pt.sigstore.json"]
+
+
+def test_who_must_sign_must_sign_every_weights_file(top: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """At first, and when a file comes to the model; a signature over the directory stands for those over its files."""
+    two_shards(top)
+    (top / "m/other.pt.sigstore.json").rename(top / "kept")
+    assert run(["trust", "add", "release", "--public-key", "k.pub"]) == 0
+    capsys.readouterr()
+    assert run(["lock", "m", "--require", "release"]) == 2
+    assert "'m' has no verified signature of release, which must be over m/other.pt" in capsys.readouterr().err
+    (top / "kept").rename(top / "m/other.pt.sigstore.json")
+    assert run(["lock", "m", "--require", "release"]) == 0
+    (top / "m/third.pt").write_bytes((top / "m/model.pt").read_bytes())
+    capsys.readouterr()
+    assert run(["lock", "m"]) == 1
+    assert "m/third.pt is new, and not signed by release, whom the lockfile requires" in capsys.readouterr().out
+    for place in (top / "m").glob("*.sigstore.json"):
+        place.unlink()
+    assert run(["sign", "m", "--key", "k.pem"]) == 0
+    assert run(["lock", "m"]) == 0
+    assert [ref.kind for ref in read("safeload.lock").models[0].signatures] == ["oms"]
+
+
 def test_signing_anew_renews(top: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """The same signer over the new bytes is no change of signer."""
     lock_signed(top)

@@ -202,7 +202,7 @@ SIGNED: Final[dict[str, Tamper]] = {
 }  # fmt: skip
 
 # A signature that binds bytes and no names cannot tell that two files that the same signer signed were swapped: the lock does.
-NAMES_BOUND: Final = ("oms", "x509", "openpgp-sums", "git-commit")
+NAMES_BOUND: Final = ("oms", "shards", "x509", "openpgp-sums", "git-commit")
 
 
 OF_THE_INSTANCE: Final = ("bundle_and_lock", "root_and_lock")
@@ -360,13 +360,13 @@ BOUND: Final[dict[str, Tamper]] = {"shards_and_lock_swapped": shards_and_lock_sw
 CASES: Final = [
     # What no signature is asked about is the same whatever instance signed.
     *of("blob-rekor1-tsa oms-rekor2 slsa-rekor1 key x509 openpgp git-commit", FILES),
-    *of("blob oms slsa key x509 openpgp git-commit", SIGNED),
+    *of("blob oms shards slsa key x509 openpgp git-commit", SIGNED),
     *of("blob oms slsa", KEYLESS),
     *of("blob-rekor2 oms-rekor2 slsa-rekor2", {"no_time": no_time}),
     *of("blob slsa key", {"bundle_of_the_other_shard": bundle_of_the_other_shard}),
     *of(" ".join(NAMES_BOUND), BOUND),
-    *of("oms x509 openpgp-sums", {"unsigned_and_locked": unsigned_and_locked}),
-    *of("oms x509", {"signed_and_not_locked": signed_and_not_locked}),
+    *of("oms shards x509 openpgp-sums", {"unsigned_and_locked": unsigned_and_locked}),
+    *of("oms shards x509", {"signed_and_not_locked": signed_and_not_locked}),
     *of("slsa", {"other_repository": spare("repository.json"), "other_ref": spare("ref.json")}),
     *of("key", {"key": key_file, "key_and_lock": key_and_lock, "signed_by_another": spare("evil.json")}),
     *of("x509", {
@@ -427,8 +427,49 @@ def test_swapped_shards_of_signatures_without_names_load(enter: Callable[[str], 
     load(lane)
 
 
+@pytest.mark.parametrize("name", ["openpgp", "shards"])
+def test_what_was_verified_of_other_bytes_is_not_remembered_for_these(name: str, enter: Callable[[str], Lane]) -> None:
+    """`safeload.open` checks a signature before all bytes are: the signed file lies there then, and the one that is pinned later."""
+    enter(name)
+    signed = Path("m/a.pt").read_bytes()
+    write_version(Path("m/a.pt"), 7)
+    unsigned = Path("m/a.pt").read_bytes()
+    assert len(signed) == len(unsigned)
+    relock(LOCK)
+    for policy in ({"verify": "always"}, {"verify": "cached"}):
+        for kept in (False, True):
+            Path("m/a.pt").write_bytes(signed)
+            with pytest.raises(SignatureError) as caught, safeload.open("m/a.pt", policy=policy):
+                pass
+            compare_message(f"tampering/{name}/signed_and_not_pinned", caught.value)
+            Path("m/a.pt").write_bytes(unsigned)
+            with pytest.raises(SignatureError, match="release are required; verified: none"):
+                safeload.load("m/a.pt", policy=policy)
+            if not kept:
+                with pytest.raises(SignatureError), safeload.open("m/a.pt", policy=policy):
+                    pass
+
+
+def test_a_large_file_is_looked_at_by_name(enter: Callable[[str], Lane], monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is too large for a copy is verified through the open descriptor, and must be the pinned bytes, too."""
+    monkeypatch.setattr("safeload.signatures.material._COPIED", 0)
+    enter("openpgp")
+    safeload.load("m/a.pt")
+    forget()
+    with safeload.open("m/a.pt") as opened:
+        assert list(opened.keys()) == ["weight", "bias"]
+    forget()
+    signed = Path("m/a.pt").read_bytes()
+    write_version(Path("m/a.pt"), 7)
+    relock(LOCK)
+    Path("m/a.pt").write_bytes(signed)
+    with pytest.raises(SignatureError, match="the bytes at hand are not the pinned ones"), safeload.open("m/a.pt"):
+        pass
+
+
 def test_a_file_that_changes_while_it_is_checked_is_refused(enter: Callable[[str], Lane], monkeypatch: pytest.MonkeyPatch) -> None:
-    """OpenPGP cannot be given a digest: it reads the file once more, and must have read the same."""
+    """OpenPGP cannot be given a digest: it reads a large file once more, and must have read the same."""
+    monkeypatch.setattr("safeload.signatures.material._COPIED", 0)
     lane = enter("openpgp")
     from safeload.trust.schemes import verify
 

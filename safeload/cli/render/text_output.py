@@ -133,7 +133,10 @@ def lock_summary(result: LockResult) -> Line:
         style = outcome_style(Outcome.REFUSED if changed else Outcome.ALLOWED)
         return [(verdict, style), (f" ({text})" if text else "", ""), (f"; nothing was written to {place(result.lockfile)}", "")]
     style = outcome_style(result.outcome)
-    hint = "; a refused file is pinned only with --allow-global or --force" if problems["refused"] else ""
+    unsigned = {entry.model for entry in result.signers if entry.action == "vanished"}
+    others = any(entry.action == "refused" and entry.model not in unsigned for entry in result.entries)
+    hint = "; a refused file is pinned only with --allow-global or --force" if others else ""
+    hint += "; a signer that changed or vanished needs a look, and --accept-signer-change" if unsigned else ""
     return [(f"{text}; " if text else "", style), (f"locked: {count(pinned, 'file')} in {place(result.lockfile)}{hint}", "")]
 
 
