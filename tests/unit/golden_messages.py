@@ -17,7 +17,7 @@ def without_digests(text: str) -> str:
     text = text.replace(str(Path.cwd()), "/work")
     text = re.sub(r"sha256:[0-9a-f]{64}", "sha256:…", text)
     text = re.sub(r"127\.0\.0\.1:\d+", "127.0.0.1:…", text)
-    text = re.sub(r"\b[0-9a-f]{32,64}\b", "…", text)
+    text = re.sub(r"\b[0-9a-f]{32,128}\b", "…", text)
     return re.sub(r"\b20\d\d-\d\d-\d\d(?:[ T]\d\d:\d\d(?::\d\d)?(?:Z|\+00:00)?)?", "(time)", text)
 
 
