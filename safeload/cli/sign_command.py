@@ -9,6 +9,7 @@ import click
 
 from safeload.cli.options import PATH, format_option, quiet_option
 from safeload.cli.output import as_json, emit, place, summary
+from safeload.errors import UsageError
 from safeload.findings import escape
 from safeload.lockfile import LOCK_NAME
 from safeload.signing import sign
@@ -45,6 +46,8 @@ def command(
     if (key is not None or openpgp) and token is not None and os.environ.get("SAFELOAD_IDENTITY_TOKEN") == token:
         token = None
     passphrase = os.environ.get(passphrase_env) if passphrase_env else None
+    if passphrase_env and passphrase is None:
+        raise UsageError(f"the environment variable {escape(passphrase_env, 100)} is not set")
     made = sign(
         path, key=key, passphrase=passphrase, certificate=certificate, openpgp=user if openpgp else None, token=token,
         trust_config=trust_config, output=output, force=force,

@@ -20,7 +20,7 @@ from safeload.signatures.material import Materials, SignedBytes, anchor_of, arti
 from safeload.source import Source
 from safeload.trust.builtin_roots import PUBLIC_GOOD, builtin_roots
 from safeload.trust.bundle import Bundle, parse_bundle
-from safeload.trust.git_commit import MEDIA_TYPE
+from safeload.trust.git_commit import MEDIA_TYPE, commit_signer
 from safeload.trust.model_list import OLD_TYPES, PREDICATE_TYPE
 from safeload.trust.openpgp_sums import CLEAR_SIGNED
 from safeload.trust.pypi import bundles_of
@@ -174,9 +174,11 @@ def _predicate_type(bundle: Bundle) -> str:
 
 def signer_kinds(candidate: Candidate) -> tuple[str, ...]:
     """Which kinds of signers can have made it."""
-    if candidate.kind in ("openpgp", "openpgp-sha256sums", "git-commit"):
+    if candidate.kind in ("openpgp", "openpgp-sha256sums"):
         return ("openpgp",)
     try:
+        if candidate.kind == "git-commit":
+            return (commit_signer(candidate.data)[0],)
         bundle = parse_bundle(bundles_of(candidate.data)[0])
     except SignatureError:
         return ()
@@ -242,6 +244,9 @@ def _claim(candidate: Candidate) -> str:
     """What an unverified signature says of its signer, for a person who looks for the signer's key; nothing is believed of it."""
     try:
         with guarded("format", "the claim cannot be read"):
+            if candidate.kind == "git-commit":
+                name = commit_signer(candidate.data)[1]
+                return f"it claims to be of {name}" if name else ""
             bundle = parse_bundle(bundles_of(candidate.data)[0])
             if bundle.key_hint:
                 return f"it claims to be of the key sha256:{escape(bundle.key_hint, 64)}"

@@ -14,6 +14,8 @@ from safeload.trust.statement import PAYLOAD_TYPE
 
 __all__ = ["load_chain", "load_private_key", "sign_digest", "sign_statement", "subject_of"]
 
+_OPENSSH = b"-----BEGIN OPENSSH PRIVATE KEY-----"
+
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric import ec, ed25519
 
@@ -21,22 +23,25 @@ if TYPE_CHECKING:
 
 
 def load_private_key(data: bytes, passphrase: str | None) -> PrivateKey:
-    """Return the key in PEM bytes.
+    """Return the key in PEM bytes, or in the form that OpenSSH keeps keys in.
 
     Raises:
         UsageError: it cannot be read, or is of a kind that is not taken.
     """
     from cryptography.hazmat.primitives.asymmetric import ec, ed25519
-    from cryptography.hazmat.primitives.serialization import load_pem_private_key
+    from cryptography.hazmat.primitives.serialization import load_pem_private_key, load_ssh_private_key
 
+    load = load_ssh_private_key if data.lstrip().startswith(_OPENSSH) else load_pem_private_key
     try:
         with guarded("key", "the private key cannot be read"):
-            key = load_pem_private_key(data, passphrase.encode() if passphrase else None)
+            key = load(data, passphrase.encode() if passphrase else None)
             if isinstance(key, (ec.EllipticCurvePrivateKey, ed25519.Ed25519PrivateKey)):
                 load_key(pem_of(key.public_key()))
                 return key
     except SignatureError as error:
-        raise UsageError(error.message) from error
+        # cryptography says so by a TypeError, and by nothing else that could be told apart.
+        locked = passphrase is None and isinstance(error.__cause__, (TypeError, ValueError)) and "ncrypted" in str(error.__cause__)
+        raise UsageError(error.message, hint="--passphrase-env names the variable that holds its passphrase" if locked else "") from error
     raise UsageError("the private key is neither EC (P-256, P-384, P-521) nor Ed25519")
 
 

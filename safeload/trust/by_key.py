@@ -6,7 +6,7 @@ Nothing says when a key signed, and nothing but its owner's word binds it to any
 from __future__ import annotations
 
 import hashlib
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, cast
 
 from safeload.errors import SignatureError
 from safeload.trust.bundle import Bundle, Envelope, pae
@@ -20,21 +20,26 @@ __all__ = ["check_digest", "check_envelope", "key_digest", "load_key", "open_env
 
 _LONGEST_KEY: Final = 64 << 10
 _SMALLEST_RSA: Final = 2048
+_OPENSSH: Final = (b"ssh-", b"ecdsa-sha2-", b"sk-")
 
 
 def load_key(data: bytes) -> PublicKeyTypes:
-    """Return the public key in PEM or DER bytes.
+    """Return the public key in PEM or DER bytes, or in the line that OpenSSH keeps it in.
 
     Raises:
         SignatureError: it is none, or of a kind that is not taken.
     """
     from cryptography.hazmat.primitives.asymmetric import ec, ed25519
-    from cryptography.hazmat.primitives.serialization import load_der_public_key, load_pem_public_key
+    from cryptography.hazmat.primitives.serialization import load_der_public_key, load_pem_public_key, load_ssh_public_key
 
     if len(data) > _LONGEST_KEY:
         raise SignatureError(f"the public key has {len(data)} bytes", check="key")
     with guarded("key", "the public key cannot be read"):
-        key = load_pem_public_key(data) if data.lstrip().startswith(b"-----BEGIN") else load_der_public_key(data)
+        head = data.lstrip()
+        if head.startswith(b"-----BEGIN"):
+            key = load_pem_public_key(data)
+        else:
+            key = cast("PublicKeyTypes", load_ssh_public_key(data)) if head.startswith(_OPENSSH) else load_der_public_key(data)
     if isinstance(key, ec.EllipticCurvePublicKey):
         _curve_hash(key.curve.name)
     elif not isinstance(key, ed25519.Ed25519PublicKey):

@@ -18,15 +18,16 @@ from typing import Final
 
 from safeload.errors import SignatureError
 from safeload.findings import escape
+from safeload.trust import by_ssh
 from safeload.trust.json_text import base64_bytes, parse_object, text
-from safeload.trust.openpgp import check
-from safeload.trust.scheme import Anchor, Artifact, Terms, Verified, below, mismatch
+from safeload.trust.scheme import Anchor, AnchorKind, Artifact, Terms, Verified, below, mismatch
 
-__all__ = ["MEDIA_TYPE", "commit_signature", "lfs_pointer", "object_id", "tree_entries", "verify"]
+__all__ = ["MEDIA_TYPE", "commit_signature", "commit_signer", "lfs_pointer", "object_id", "tree_entries", "verify"]
 
 MEDIA_TYPE: Final = "application/vnd.safeload.git-commit+json;version=1"
 _MOST_OBJECTS: Final = 10_000
 _POINTER: Final = re.compile(rb"version https://git-lfs\.github\.com/spec/v1\noid sha256:([0-9a-f]{64})\nsize (0|[1-9][0-9]{0,18})\n")
+_OPENPGP: Final = b"-----BEGIN PGP SIGNATURE-----"
 _FILE_MODES: Final = (b"100644", b"100755", b"100664")
 
 
@@ -63,19 +64,19 @@ def verify(artifact: Artifact, bundle: bytes, anchor: Anchor, terms: Terms) -> V
     revision = object_id("commit", commit, sha256=wide)
     if artifact.revision is not None and artifact.revision != revision:
         raise mismatch("revision", "the signature is of another commit", artifact.revision, revision)
-    who = check(signature, anchor, payload)
+    who = _who(signature, payload, anchor)
     objects = _objects(table.get("objects"), wide=wide)
     signed = _file_in(tree, artifact, objects, width=32 if wide else 20)
     if signed != artifact.sha256:
         raise mismatch("digest", "the signed commit has other bytes", f"sha256:{artifact.sha256}", f"sha256:{signed}")
-    return Verified(identity=who.identity, remarks=(f"commit {revision}",), until=who.until)
+    return Verified(identity=who.identity, remarks=(f"commit {revision}", *who.remarks), until=who.until)
 
 
 def commit_signature(commit: bytes) -> tuple[bytes, bytes]:
     """Return a commit's signature, and the bytes that it signs.
 
     Raises:
-        SignatureError: the commit is not signed, or not with OpenPGP.
+        SignatureError: the commit is not signed, or neither with OpenPGP nor with an SSH key.
     """
     head, blank, message = commit.partition(b"\n\n")
     if not blank:
@@ -91,9 +92,30 @@ def commit_signature(commit: bytes) -> tuple[bytes, bytes]:
     if sum(not line.startswith(b" ") for line in found) != 1:
         raise SignatureError("the commit is not signed" if not found else "the commit has several signatures", check="signature")
     signature = b"\n".join([found[0].partition(b" ")[2], *(line[1:] for line in found[1:])]) + b"\n"
-    if not signature.startswith(b"-----BEGIN PGP SIGNATURE-----"):
-        raise SignatureError("the commit is signed, but not with OpenPGP", check="kind")
+    if not signature.startswith((_OPENPGP, by_ssh.BEGIN)):
+        raise SignatureError("the commit is signed, but neither with OpenPGP nor with an SSH key", check="kind")
     return signature, b"\n".join(kept) + b"\n\n" + message
+
+
+def commit_signer(bundle: bytes) -> tuple[AnchorKind, str]:
+    """Return which kind of signer a stored commit says it has, and a name for it where there is one; nothing is verified.
+
+    Raises:
+        SignatureError: it is no stored commit, or not signed.
+    """
+    table = parse_object(bundle, "the stored commit")
+    signature, _ = commit_signature(base64_bytes(table.get("commit"), "the stored commit"))
+    if signature.startswith(_OPENPGP):
+        return "openpgp", ""
+    return "key", f"the SSH key {by_ssh.ssh_fingerprint(signature)}"
+
+
+def _who(signature: bytes, payload: bytes, anchor: Anchor) -> Verified:
+    if signature.startswith(by_ssh.BEGIN):
+        return by_ssh.check_ssh(signature, anchor, payload, namespace="git")
+    from safeload.trust.openpgp import check
+
+    return check(signature, anchor, payload)
 
 
 def _tree_of(payload: bytes) -> str:

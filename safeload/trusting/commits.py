@@ -29,7 +29,7 @@ def collect_commit(repository: str | os.PathLike[str], paths: Iterable[str] = ()
 
     Raises:
         UsageError: it is no repository, or has no such commit or file.
-        SignatureError: the commit is not signed with OpenPGP.
+        SignatureError: the commit is signed neither with OpenPGP nor with an SSH key.
     """
     commit_id = _git(repository, "rev-parse", "--verify", "--end-of-options", f"{revision}^{{commit}}").decode().strip()
     commit = _git(repository, "cat-file", "commit", commit_id)

@@ -220,6 +220,23 @@ def test_verify_signature_lock_trusts_what_was_locked(top: Path) -> None:
     assert not safeload.verify("acme/m")
 
 
+def test_what_an_attestation_states_is_read_although_the_lock_is_believed(signed: Path, tmp_path: Path) -> None:
+    """`verify-signature = "lock"` spares verifying, but a demand for provenance asks for words that stand in the bundle only."""
+    from tests.forge_lanes import LANES
+
+    top = tmp_path / "slsa"
+    top.mkdir()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(top)
+        LANES["slsa-rekor1"].make(top)
+        policy = {**LANES["slsa-rekor1"].policy, "verify-signature": "lock"}
+        safeload.load("m/a.pt", policy=policy)
+        forget()
+        policy["rule"] = [{"models": "acme/*", "provenance": {"repository": "https://github.com/evil/models"}}]
+        with pytest.raises(SignatureError, match=r"provenance is required: expected repository https://github\.com/evil/models, found"):
+            safeload.load("m/a.pt", policy=policy)
+
+
 def test_verify_shows_signatures(top: Path) -> None:
     """`safeload verify` checks afresh, and says who signed."""
     blob(top).write()

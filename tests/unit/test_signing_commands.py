@@ -315,3 +315,25 @@ def test_openpgp_without_its_extra_is_an_error_that_names_it(top: Path, monkeypa
 
     with pytest.raises(MissingExtraError, match=r"safeload\[openpgp\]"):
         add_signer("pgp", openpgp="cert.asc")
+
+
+def test_a_key_with_a_passphrase(top: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """The passphrase comes from a variable; without it, and with another, it is said what is missing."""
+    from cryptography.hazmat.primitives.asymmetric import ed25519
+    from cryptography.hazmat.primitives.serialization import BestAvailableEncryption, Encoding, PrivateFormat
+
+    key = ed25519.Ed25519PrivateKey.generate()
+    Path("locked.pem").write_bytes(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, BestAvailableEncryption(b"geheim")))
+    command = ["sign", "m/model.pt", "--key", "locked.pem"]
+
+    def said(*more: str) -> str:
+        capsys.readouterr()
+        assert run([*command, *more]) == 2
+        return capsys.readouterr().err
+
+    assert "--passphrase-env names the variable that holds its passphrase" in said()
+    assert "the environment variable NOT_THERE is not set" in said("--passphrase-env", "NOT_THERE")
+    monkeypatch.setenv("WORD", "falsch")
+    assert "Incorrect password" in said("--passphrase-env", "WORD")
+    monkeypatch.setenv("WORD", "geheim")
+    assert run([*command, "--passphrase-env", "WORD"]) == 0
