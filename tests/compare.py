@@ -12,6 +12,7 @@ import datetime as dt
 import decimal
 import fractions
 import pathlib
+import struct
 import uuid
 import weakref
 from collections import deque
@@ -88,8 +89,11 @@ class _Comparison:
         if isinstance(a, ATOMS):
             _equal(path, "value", a, b)
             return
-        if isinstance(a, (float, complex, decimal.Decimal)):
-            # repr tells -0.0 from 0.0 and makes NaN equal to itself
+        if isinstance(a, (float, complex)):
+            # bits tell -0.0 from 0.0, and one NaN from another
+            _equal(path, "value", (repr(a), _bits(a)), (repr(b), _bits(b)))
+            return
+        if isinstance(a, decimal.Decimal):
             _equal(path, "value", repr(a), repr(b))
             return
         if isinstance(a, type) or (callable(a) and hasattr(a, "__qualname__")):
@@ -267,6 +271,12 @@ def _equal(path: str, what: str, a: Any, b: Any) -> None:
     """Raise unless two plain values are equal."""
     if a != b:
         raise DifferenceError(f"{path or '.'}: {what}: {_short(a)} != {_short(b)}")
+
+
+def _bits(value: complex) -> str:
+    """The bits of a number, or of both of its parts."""
+    parts = (value.real, value.imag) if type(value) is complex else (value.real,)
+    return " ".join(struct.pack(">d", part).hex() for part in parts)
 
 
 def _short(value: Any) -> str:

@@ -98,7 +98,7 @@ def convert_tree(
                 yield TreeItem(path=one.path, outcome="skipped", why=why)
                 continue
             destination = _destination(path, given)
-            if _is_present(path, destination, reading):
+            if _is_present(path, destination, reading, weights=state_dict or transformers):
                 yield TreeItem(path=one.path, outcome="present", why=f"converted already: {destination.name}")
                 continue
 
@@ -163,13 +163,13 @@ def _manifest(place: Path, reading: Reading) -> Manifest | None:
         return None if contents.error is not None else find_manifest(contents, place.parent, reading.limits)
 
 
-def _is_present(path: Path, destination: Path, reading: Reading) -> bool:
-    """Whether the destination was made from these very bytes."""
+def _is_present(path: Path, destination: Path, reading: Reading, *, weights: bool) -> bool:
+    """Whether the destination was made from these very bytes, and holds all of them unless only the weights are wanted."""
     found = destination if destination.exists() else destination.with_name(f"{destination.name}.index.json")
     if not found.exists():
         return False
     manifest = _manifest(found, reading)
-    if manifest is None:
+    if manifest is None or (manifest.weights and not weights):
         return False
     with_index = read_index(path)[1] if is_index(path) else [path]
     return source_digests(with_index, reading) == manifest.origin.sha256

@@ -173,7 +173,7 @@ def make_plan(tree: Tree, named: Iterable[tuple[str, TensorSpec]], *, limit: int
         limit: Bytes of tensors in one file; None for one file in all.
     """
     plan, names = Plan(), Names()
-    tensors = _first_names(named)
+    tensors = _first_names(named, plan)
     by_root: dict[Group, list[tuple[str, TensorSpec]]] = {}
     empty: list[Entry] = []
     for wanted, spec in tensors:
@@ -193,13 +193,16 @@ def make_plan(tree: Tree, named: Iterable[tuple[str, TensorSpec]], *, limit: int
     return plan
 
 
-def _first_names(named: Iterable[tuple[str, TensorSpec]]) -> list[tuple[str, TensorSpec]]:
-    seen: dict[int, None] = {}
+def _first_names(named: Iterable[tuple[str, TensorSpec]], plan: Plan) -> list[tuple[str, TensorSpec]]:
+    seen: dict[int, str] = {}
     found = []
     for name, spec in named:
-        if id(spec) not in seen:
-            seen[id(spec)] = None
+        first = seen.get(id(spec))
+        if first is None:
+            seen[id(spec)] = name
             found.append((name, spec))
+        elif first != name:
+            plan.carried.append((name, f"it is the same tensor as {escape(first, 200)}"))
     return found
 
 

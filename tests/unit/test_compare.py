@@ -44,6 +44,7 @@ def aliased(same: bool) -> list[Any]:
     return [one[:2], one[2:] if same else torch.zeros(4)[2:]]
 
 
+NAN = float("nan")
 BASE = torch.arange(6.0)
 DIFFERENT: dict[str, tuple[Any, Any]] = {
     "type": ([1], (1,)),
@@ -51,6 +52,8 @@ DIFFERENT: dict[str, tuple[Any, Any]] = {
     "int": (1, 2),
     "negative zero": (0.0, -0.0),
     "negative zero in a tensor": (bits(0), bits(0x80000000)),
+    "NaN payload of a number": (NAN, struct.unpack(">d", b"\x7f\xf8\0\0\0\0\0\1")[0]),
+    "NaN payload of a part": (complex(0, NAN), complex(0, -NAN)),
     "NaN payload": (bits(0x7FC00000), bits(0x7FC00001)),
     "dtype": (torch.zeros(2), torch.zeros(2, dtype=torch.int32)),
     "shape": (torch.zeros(2, 3), torch.zeros(3, 2)),

@@ -400,6 +400,16 @@ def test_a_directory_is_converted_and_the_second_run_finds_it_done(tmp_path: Pat
     assert {name: again[name] for name in ("a.pt", "a.bin", "b.pt")} == {"a.pt": "present", "a.bin": "present", "b.pt": "present"}
 
 
+def test_a_file_of_weights_alone_is_not_taken_for_the_whole(tmp_path: Path) -> None:
+    """Who has converted the weights, and then all of it, must not be told that all of it is there."""
+    plain_checkpoint(tmp_path / "a.pt")
+    assert [item.outcome for item in convert_tree(tmp_path, state_dict=True)] == ["converted"]
+    assert next(item.outcome for item in convert_tree(tmp_path, state_dict=True)) == "present"
+    again = {Path(item.path).name: item for item in convert_tree(tmp_path)}["a.pt"]
+    assert (again.outcome, again.why) == ("refused", "the destination exists")
+    assert {Path(item.path).name: item.outcome for item in convert_tree(tmp_path, force=True)}["a.pt"] == "converted"
+
+
 # ---- and back
 
 

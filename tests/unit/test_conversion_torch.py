@@ -339,6 +339,14 @@ def test_weights_alone_are_contiguous_under_their_names(tmp_path: Path) -> None:
     assert loaded["b.weight"].data_ptr() == loaded["a.weight"].data_ptr()
 
 
+def test_every_name_that_other_readers_do_not_see_is_said(tmp_path: Path) -> None:
+    """A tensor that stands under two names has one entry."""
+    weight = torch.randn(2, 2)
+    result = convert(saved(tmp_path / "in.pt", {"w": weight, "tied": weight, "row": weight[1]}))
+    assert result.kept == ("w",)
+    assert dict(result.carried) == {"tied": "it is the same tensor as w", "row": "it shares its elements with another tensor"}
+
+
 def test_an_expanded_tensor_does_not_fill_the_disk(tmp_path: Path) -> None:
     """A byte that is expanded to a terabyte stays a byte, and as a weight it is refused."""
     source = saved(tmp_path / "in.pt", {"w": torch.zeros(1).expand(1 << 40)})
