@@ -177,5 +177,7 @@ RULES: Final[dict[str, Rule]] = {
         Rule("SL863", "archive-code", _W, "an archive brings code that runs where the model is served"),
         Rule("SL864", "dangerous-source", _E, "Python source that comes with a model calls something that is known to run code"),
         Rule("SL865", "torchserve-manifest", _W, "the manifest of a model archive is not valid, or names what is not there"),
+        # 87x: layers of other runtimes
+        Rule("SL871", "custom-layer", _W, "a layer whose code comes from the application or a library, not from the runtime"),
     )
 }

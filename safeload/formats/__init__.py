@@ -244,6 +244,24 @@ def _pmml() -> Format:
     return PmmlFile()
 
 
+def _openvino() -> Format:
+    from safeload.formats.openvino_file import OpenVinoFile
+
+    return OpenVinoFile()
+
+
+def _coreml() -> Format:
+    from safeload.formats.coreml_file import CoreMLFile
+
+    return CoreMLFile()
+
+
+def _coreml_weights() -> Format:
+    from safeload.formats.coreml_file import CoreMLWeights
+
+    return CoreMLWeights()
+
+
 def _xgboost_binary() -> Format:
     from safeload.formats.xgboost_file import XGBoostBinaryFile
 
@@ -352,6 +370,9 @@ FORMATS: Final[tuple[Format, ...]] = (
     _Reader("catboost-json", first.may_be_keras_json, _catboost_json),
     _Reader("lightgbm", first.may_be_lightgbm, _lightgbm),
     _Reader("pmml", first.may_be_xml, _pmml),
+    _Reader("openvino", first.may_be_xml, _openvino),
+    _Reader("coreml", first.may_be_coreml, _coreml),
+    _Reader("coreml-weights", first.may_be_coreml_weights, _coreml_weights),
     _Reader("xgboost-binary", first.may_be_xgboost_binary, _xgboost_binary),
     _Reader("xgboost-json", first.may_be_keras_json, _xgboost_json),
     _Reader("xgboost-ubjson", first.may_be_ubjson, _xgboost_ubjson),

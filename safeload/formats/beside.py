@@ -32,6 +32,8 @@ def described_by(path: str | os.PathLike[str]) -> str | None:
     file = Path(path).absolute()
     match = _SHARD.match(file.name)
     try:
+        if file.suffix == ".bin" and _is_openvino(file.with_suffix(".xml")):
+            return f"numbers that '{escape(file.stem, 80)}.xml' describes"
         if match is not None and _is_shard(file, Path(file.parent, f"{match[1]}.index"), int(match[2]), int(match[3])):
             return f"numbers that '{escape(match[1], 80)}.index' describes"
         for folder in (file.parent, file.parent.parent):
@@ -39,9 +41,18 @@ def described_by(path: str | os.PathLike[str]) -> str | None:
             for model, locations in models:
                 if any(Path(folder, location) == file for location in locations):
                     return f"numbers that '{escape(model, 80)}' describes"
-    except (OSError, ValueError):
+    except (OSError, ValueError, SafeloadError):
         return None
     return None
+
+
+def _is_openvino(model: Path) -> bool:
+    from safeload.formats.openvino_file import OpenVinoFile, reach
+
+    if not model.is_file():
+        return False
+    with Source.open(model) as source:
+        return OpenVinoFile().claims(source) and reach(source) > 0  # a file that is too short is the model's finding
 
 
 def _is_shard(file: Path, index: Path, number: int, of: int) -> bool:

@@ -21,6 +21,8 @@ __all__ = [
     "may_be_checkpoint",
     "may_be_compressed",
     "may_be_config",
+    "may_be_coreml",
+    "may_be_coreml_weights",
     "may_be_dcp_metadata",
     "may_be_fasttext",
     "may_be_gguf",
@@ -128,6 +130,17 @@ def may_be_onnx(source: Source) -> bool:
 def may_be_tensorflow(source: Source) -> bool:
     """The tag of the first field of a SavedModel, a MetaGraph, a graph or a fingerprint."""
     return source.head(1) in (b"\x08", b"\x0a", b"\x12")
+
+
+def may_be_coreml(source: Source) -> bool:
+    """A small number as the first field, and a message as the second."""
+    head = source.head(3)
+    return head[:1] == b"\x08" and head[2:] == b"\x12"
+
+
+def may_be_coreml_weights(source: Source) -> bool:
+    """The second version of the storage of blobs."""
+    return source.head(16)[4:] == b"\2" + bytes(11)
 
 
 def may_be_tflite(source: Source) -> bool:

@@ -37,6 +37,9 @@ _PIPELINES: Final = frozenset(
     hunyuan_video hidream_image chroma consisid easyanimate visualcloze i2vgen_xl controlnet controlnet_xs pag marigold ddim ddpm
     dance_diffusion dit score_sde_ve spectrogram_diffusion deprecated onnxruntime onnx""".split()  # noqa: SIM905 - a table for people
 )
+# Lists of two texts that components (a U-Net, an autoencoder) have in their own configurations: blocks and functions, no library and
+# class. No pipeline of diffusers takes a component of such a name.
+_BLOCKS: Final = re.compile(r"\w+_(?:types|fns)\Z")
 _LIBRARIES: Final = re.compile(r"(?:diffusers|transformers|sentence_transformers|optimum|peft)(?:\.[a-z_0-9]+)*\Z")
 
 
@@ -114,6 +117,11 @@ def _object(notes: Notes, node: Mapping[str, Any], look: Look) -> None:
             judge_import(notes, key, value, known=_ACTIVATIONS)
         elif key == "weight_map" and isinstance(value, dict):
             _shards(notes, value)
+        elif key == "itemInfoEntries" and isinstance(value, dict):  # the manifest of a Core ML package
+            paths = [held.get("path") for held in value.values() if isinstance(held, dict)]
+            for path in paths:
+                if isinstance(path, str) and leaves_directory(path):
+                    notes.add("SL824", f"the package's item '{escape(path, 120)}' lies outside of the package")
         elif key == "_target_" and isinstance(value, str) and know(*_split(value)).level is Level.ERROR:
             judge_import(notes, key, value)
 
@@ -204,6 +212,7 @@ def _pipeline(notes: Notes, root: Mapping[str, Any], look: Look) -> None:
         if key.startswith("_") or not isinstance(value, list) or len(value) != 2 or not all(isinstance(part, str) for part in value):
             continue
         library, class_name = value
-        if library in _PIPELINES or _LIBRARIES.match(library):
+        ordinary = library in _PIPELINES or _LIBRARIES.match(library) or _BLOCKS.match(key)
+        if ordinary and know(library, class_name).level is not Level.ERROR:
             continue
         judge_import(notes, key, f"{library}.{class_name}")

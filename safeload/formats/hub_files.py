@@ -29,7 +29,7 @@ _HEAD: Final = 512
 # A name of code can only be in a text that has one of these, or hides a letter behind an escape.
 _NAMES: Final = re.compile(
     rb'"(?:auto_map|custom_pipelines|trust_remote_code|auto_mapping|custom_generate|_class_name|_target_|chat_template|activation_function'
-    rb'|structure|weight_map|_?(?:attn|experts)_implementation(?:_internal)?)"|\\u00[0-7]'
+    rb'|structure|weight_map|itemInfoEntries|_?(?:attn|experts)_implementation(?:_internal)?)"|\\u00[0-7]'
 )
 _CODE: Final = re.compile(rb'"(?:auto_map|custom_pipelines|trust_remote_code)"')
 _MODULES: Final = re.compile(rb'"type"|\\u00[0-7]')

@@ -54,7 +54,7 @@ _SIZE: Final = re.compile(rb"^size ([0-9]{1,20})\r?$", re.MULTILINE)
 _HTML: Final = re.compile(rb"<(?:!doctype\s+html|html|head|body|title)\b", re.IGNORECASE)
 _XML_ERROR: Final = re.compile(rb"<Code>([^<]{1,200})</Code>(?:\s*<Message>([^<]{0,400})</Message>)?")
 _ERROR_KEYS: Final = ("error", "message", "detail", "errors", "error_description", "Message", "msg")
-_JSON: Final = re.compile(r"[\ufeff\s]*(?:\{|\[(?!\[?[A-Za-z_]+[\]\w.-]))")  # and no table of TOML or an INI file
+_JSON: Final = re.compile(r"[\ufeff\s]*(?:\{\s*[\"}]|\[(?!\[?[A-Za-z_]+[\]\w.-]))")  # no TOML, INI file or Jinja template
 _CONTROLS: Final = re.compile(r"[\x00-\x08\x0b\x0e-\x1a\x1c-\x1f\x7f]")
 
 

@@ -119,7 +119,7 @@ def _settled(report: Report, job: Job) -> bool:
     """Whether the same bytes give the same report: not where something else was read too, a package was missing, or a name asked."""
     if report.format == "unknown" and not job.walked:
         return False
-    beside = report.format == "index" or any(found.rule == "SL718" for found in report.findings)
+    beside = report.format in ("index", "openvino") or any(found.rule == "SL718" for found in report.findings)
     return not beside and not (report.error is not None and "safeload[" in report.error)
 
 

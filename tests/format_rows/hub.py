@@ -36,6 +36,9 @@ ROWS: Final = [
             "weights, a configuration, a tokenizer, requirements, code that nothing names": lambda: _repository(
                 {"tokenizer_config.json": {"tokenizer_class": "X"}, "requirements.txt": "torch>=2\nnumpy\n", "train.py": "print(1)\n"}
             ),
+            "a U-Net of diffusers, whose lists of two blocks name no library": lambda: _repository(
+                {"unet/config.json": {"_class_name": "UNet2DConditionModel", "_diffusers_version": "0", "up_block_types": ["AUp", "BUp"]}}
+            ),
             "modules of sentence-transformers": lambda: _repository(
                 {"modules.json": [{"path": "", "type": "sentence_transformers.models.Pooling"}]}
             ),
@@ -45,6 +48,10 @@ ROWS: Final = [
             "`auto_map` with code of another repository": (lambda: _repository(auto_map={"AutoModel": "owner/repo--m.Model"}), "SL822"),
             "a kernel of another repository": (lambda: _repository(attn_implementation="owner/kernel"), "SL822"),
             "`trust_remote_code` in the configuration": (lambda: _repository(trust_remote_code=True), "SL827"),
+            "a pipeline with a library of its own": (
+                lambda: _repository({"model_index.json": {"_class_name": "P", "_diffusers_version": "0", "unet": ["mine", "UNet"]}}),
+                "SL823",
+            ),
             "a module that is no module": (lambda: _repository({"modules.json": [{"path": "", "type": "os.system"}]}), "SL823"),
             "a module outside of the directory": (
                 lambda: _repository({"modules.json": [{"path": "../x", "type": "sentence_transformers.models.Pooling"}]}),
