@@ -319,8 +319,11 @@ def _system_packages(session: nox.Session, needed: Mapping[str, str]) -> None:
     if shutil.which("apt-get") is None or os.geteuid() != 0:
         session.error(f"these programs are needed, and only root can install them: {', '.join(missing)}")
     quiet = {"DEBIAN_FRONTEND": "noninteractive"}
-    session.run("apt-get", "update", "-qq", external=True, silent=True)
-    session.run("apt-get", "install", "-y", "-qq", "--no-install-recommends", *missing, external=True, silent=True, env=quiet)
+    try:
+        session.run("apt-get", "update", "-qq", external=True, silent=True)
+        session.run("apt-get", "install", "-y", "-qq", "--no-install-recommends", *missing, external=True, silent=True, env=quiet)
+    except nox.command.CommandFailed:
+        session.error(f"these Debian packages are needed, and apt-get cannot install them: {', '.join(missing)}")
 
 
 @nox.session

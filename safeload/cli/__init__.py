@@ -62,8 +62,8 @@ def run(arguments: Sequence[str]) -> int:
     except BrokenPipeError:
         _drop_stdout()
         return UNCLEAR
-    except KeyboardInterrupt:
-        _say("interrupted")
+    except KeyboardInterrupt as stopped:
+        _say(f"interrupted{f': {stopped}' if stopped.args else ''}")
         return UNCLEAR
     except MemoryError:
         _say("out of memory")
@@ -128,9 +128,8 @@ def _by_click(arguments: Sequence[str]) -> int:
         return status if isinstance(status, int) else ALLOWED
     except click.exceptions.Exit as stop:
         return UNCLEAR if stop.exit_code else ALLOWED
-    except click.Abort:
-        _say("interrupted")
-        return UNCLEAR
+    except click.Abort as stopped:  # what click makes of Ctrl-C
+        raise KeyboardInterrupt(*getattr(stopped.__cause__, "args", ())) from None
     except click.ClickException as error:
         error.show()
         return UNCLEAR

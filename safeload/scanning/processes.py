@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import queue
 import threading
+import time
 from collections.abc import Sequence
 from concurrent.futures import Future
 from typing import Final
@@ -15,6 +16,8 @@ from safeload.scanning.one_file import Done
 from safeload.scanning.worker import Worker
 
 __all__ = ["InProcesses"]
+
+_GRACE: Final = 1.0  # seconds for the file that a process is at, when nobody waits for it any more
 
 
 class InProcesses:
@@ -35,6 +38,7 @@ class InProcesses:
         self._queue: queue.SimpleQueue[tuple[Sequence[Job], Future[list[Done]]] | None] = queue.SimpleQueue()
         self._stopping = threading.Event()
         self._threads: list[threading.Thread] = []
+        self._workers: list[Worker] = []
 
     def submit(self, jobs: Sequence[Job]) -> Future[list[Done]]:
         """Put a batch in the queue; a process more is started as long as there are fewer than were asked for."""
@@ -48,6 +52,7 @@ class InProcesses:
 
     def _work(self) -> None:
         with Worker(self._context, self._settings) as worker:
+            self._workers.append(worker)
             while (item := self._queue.get()) is not None:
                 jobs, future = item
                 try:
@@ -62,7 +67,7 @@ class InProcesses:
                     future.set_exception(error)
 
     def close(self) -> None:
-        """Let each process end with the file it is at."""
+        """Let each process end with the file it is at, if that is soon."""
         self._stopping.set()
         while True:
             try:
@@ -71,5 +76,10 @@ class InProcesses:
                 break
         for _ in self._threads:
             self._queue.put(None)
+        end = time.monotonic() + _GRACE
+        for thread in self._threads:
+            thread.join(max(0.0, end - time.monotonic()))
+        for worker in self._workers:
+            worker.give_up()
         for thread in self._threads:
             thread.join()

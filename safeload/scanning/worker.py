@@ -9,13 +9,15 @@ import multiprocessing
 from collections.abc import Iterator, Sequence
 from multiprocessing.connection import Connection
 from types import TracebackType
-from typing import Self
+from typing import Final, Self
 
 from safeload.context import Context
 from safeload.scanning.jobs import Job, Settings
 from safeload.scanning.one_file import Done, failed, scanned
 
 __all__ = ["Worker"]
+
+_DEATHS: Final = 3
 
 
 class Worker:
@@ -25,42 +27,48 @@ class Worker:
         self._context, self._settings = context, settings
         self._process: multiprocessing.process.BaseProcess | None = None
         self._pipe: Connection | None = None
+        self._given_up = False
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        self.stop()
+        self._kill()
 
     def scan(self, jobs: Sequence[Job], timeout: float | None) -> Iterator[Done]:
-        """Scan files one after the other; one that takes too long, or with which the process dies, is an error, and the rest goes on.
+        """Scan files one after the other; one that takes too long, or that a process dies of time and again, is an error, and no other.
+
+        Who kills a process, such as a kernel that is out of memory, does not ask whose fault it was: so the file is tried again.
 
         Args:
             jobs: The files.
             timeout: Seconds for each, or None. Starting the process does not count.
         """
         left = list(jobs)
-        while left:
+        deaths = 0  # with the first of those that are left
+        while left and not self._given_up:
             for done in self._some(list(left), timeout):
-                left.pop(0)
-                yield done
+                deaths = deaths + 1 if done is None else 0
+                if 0 < deaths < _DEATHS:
+                    break
+                job, deaths = left.pop(0), 0
+                yield done or Done(failed(job.path, f"not analysed: the process that scanned it died, {_DEATHS} times"))
 
-    def _some(self, jobs: Sequence[Job], timeout: float | None) -> Iterator[Done]:
-        """Scan files until all are done, or one was given up."""
-        job = jobs[0]
+    def _some(self, jobs: Sequence[Job], timeout: float | None) -> Iterator[Done | None]:
+        """Scan files until all are done, or one was given up; None says that the process died."""
         try:
             pipe = self._pipe or self._start()
             pipe.send(jobs)
             for job in jobs:
                 if timeout is not None and not pipe.poll(timeout):
-                    self.stop()
+                    self._kill()
                     yield Done(failed(job.path, f"not analysed: it took longer than {timeout:g} seconds"))
                     return
                 done = pipe.recv()
                 yield done if isinstance(done, Done) else Done(failed(job.path, "not analysed: no answer"))
         except (EOFError, OSError):
-            self.stop()
-            yield Done(failed(job.path, "not analysed: the process that scanned it died"))
+            self._kill()
+            yield None
 
     def _start(self) -> Connection:
         # "spawn", because a fork would inherit the progress bar's thread and its locks.
@@ -70,11 +78,19 @@ class Worker:
         self._process.start()
         there.close()
         here.recv()  # it is ready: its start is not the file's fault
+        if self._given_up:
+            raise EOFError
         self._pipe = here
         return here
 
-    def stop(self) -> None:
-        """Kill the process, whatever it is at."""
+    def give_up(self) -> None:
+        """Kill the process, whatever it is at, and start no other. From any thread: `scan` ends with what it has."""
+        self._given_up = True
+        process = self._process
+        if process is not None and process.pid is not None:
+            process.kill()
+
+    def _kill(self) -> None:
         if self._pipe is not None:
             self._pipe.close()
         if self._process is not None:

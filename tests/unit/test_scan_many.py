@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import multiprocessing
 import os
 import random
 import shutil
@@ -11,12 +12,12 @@ import socket
 import sqlite3
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import replace
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -82,7 +83,7 @@ def test_every_engine_gives_the_same_results_in_the_same_order(here: Path) -> No
     assert list(safeload.scan_many(["hub"], jobs=2)) == alone
     with ThreadPoolExecutor(3) as threads:
         assert list(safeload.scan_many(["hub"], executor=threads)) == alone
-    with ProcessPoolExecutor(2, mp_context=get_context("spawn")) as processes:
+    with ProcessPoolExecutor(2, mp_context=multiprocessing.get_context("spawn")) as processes:
         assert list(safeload.scan_many(iter([Path("hub")]), executor=processes)) == alone
 
 
@@ -104,7 +105,7 @@ def test_a_relative_path_and_a_lock_hold_in_another_directory(here: Path) -> Non
     """A worker stands elsewhere: it must open the same files, and find the same pins."""
     (here / "unknown.pkl").write_bytes(UNKNOWN)
     run(["lock", "--allow-global", "acme.models.Net", "unknown.pkl"])
-    with ProcessPoolExecutor(1, mp_context=get_context("spawn"), initializer=os.chdir, initargs=("/",)) as elsewhere:
+    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn"), initializer=os.chdir, initargs=("/",)) as elsewhere:
         (report,) = safeload.scan_many(["unknown.pkl"], executor=elsewhere)
     assert isinstance(report, Report)
     assert (report.path, report.decision.outcome) == ("unknown.pkl", Outcome.ALLOWED)
@@ -185,6 +186,34 @@ def test_a_process_that_dies_is_started_again(here: Path, capsys: Capture, monke
     assert status == 2
     outcomes = {entry["path"]: entry["decision"] for entry in document["files"]}
     assert outcomes == {**dict.fromkeys(names, "refused"), "10dies.pkl": "error"}
+
+
+def test_a_process_that_somebody_kills_costs_no_file(here: Path) -> None:
+    """A kernel that is out of memory kills whom it likes: the file that was being scanned is innocent, and is scanned again."""
+    registry(here / "hub", 200)
+    expected = list(safeload.scan_many(["hub"]))
+    found: list[Report | Skipped] = []
+    for result in safeload.scan_many(["hub"], jobs=2):
+        found.append(result)
+        if len(found) in (5, 100):
+            for child in multiprocessing.active_children():
+                child.kill()
+    assert found == expected
+
+
+def test_who_stops_early_waits_for_no_file(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither the process that is at it for an hour nor its thread stays behind."""
+    from tests.unit import test_cli_scan
+
+    for name in ("a.pkl", "slow.pkl"):
+        (here / name).write_bytes(DATA)
+    monkeypatch.setattr("safeload.scanning.worker._serve", test_cli_scan._serve_slowly)
+    monkeypatch.setattr("safeload.scanning.processes.InProcesses.most", 1)
+    results = safeload.scan_many(["."], jobs=2)
+    next(iter(results))
+    results.close()  # type: ignore[attr-defined]
+    assert not multiprocessing.active_children()
+    assert not [thread for thread in threading.enumerate() if thread.name == "safeload-scan"]
 
 
 @pytest.mark.parametrize("paths", ["model.pt", b"model.pt", Path("model.pt")])
@@ -477,27 +506,50 @@ for found in scan_many([sys.argv[1]], journal=sys.argv[2], jobs=int(sys.argv[3])
 """
 
 
+_POLITE = ("interrupted: with the same --journal the next scan goes on from here",)
+
+
 def test_interrupted_at_ten_moments_and_resumed(here: Path) -> None:
-    """Killed without warning, again and again: the end is that of one run, and no file whose result was kept was scanned again."""
+    """Ctrl-C, SIGTERM, SIGKILL: in the end the output is that of one run, byte by byte; nothing was scanned twice, nothing lies about."""
     registry(here / "hub", 300)
-    expected = list(safeload.scan_many(["hub"]))
-    rng = random.Random(5)
-    kept: dict[str, tuple[int, str]] = {}
+    base = [sys.executable, "-m", "safeload", "scan", "hub", "--format", "jsonl", "-o", "out.jsonl"]
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    assert subprocess.run([*base, "--quiet"], env=environment, check=False).returncode == 2
+    expected = (here / "out.jsonl").read_bytes()
+    (here / "out.jsonl").unlink()
+    rng = random.Random(7)
+    kept: dict[str, tuple[int, str]] = {}
     for number in range(10):
-        command = [sys.executable, "-c", _LOOP, "hub", "j.db", str(number % 2 + 1)]
-        with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, env=environment, start_new_session=True) as child:
-            assert child.stdout is not None
-            for _ in range(rng.randrange(1, 50)):
-                child.stdout.readline()
-            time.sleep(rng.random() / 100)
-            os.killpg(child.pid, signal.SIGKILL)
+        how = (signal.SIGINT, signal.SIGTERM, signal.SIGKILL)[number % 3]
+        command = [*base, "--journal", "j.db", "--jobs", "2" if number in (2, 4) else "1", "--quiet"]
+        with subprocess.Popen(command, stderr=subprocess.PIPE, env=environment, start_new_session=True) as child:
+            goal = len(kept) + rng.randrange(1, 20)
+            while child.poll() is None and (not (here / "j.db").exists() or _count(here / "j.db") < goal):
+                time.sleep(0.002)
+            os.killpg(child.pid, how)
+            _, said = child.communicate()
         now = rows(here / "j.db")
         assert kept.keys() <= now.keys()
         kept = now
-    assert list(safeload.scan_many(["hub"], journal="j.db")) == expected
+        if how is signal.SIGKILL:
+            for part in here.glob(".out.jsonl.*.part"):
+                part.unlink()
+        else:
+            assert (child.returncode, said.decode().strip()) == (2, *_POLITE)
+        assert [path.name for path in here.iterdir() if "out.jsonl" in path.name] == []
+    assert subprocess.run([*base, "--quiet", "--journal", "j.db"], env=environment, check=False).returncode == 2
+    assert (here / "out.jsonl").read_bytes() == expected
     assert {times for times, _ in rows(here / "j.db").values()} == {1}
-    assert len(rows(here / "j.db")) == len(expected)
+
+
+def _count(journal: Path) -> int:
+    base = sqlite3.connect(journal)
+    try:
+        return int(base.execute("SELECT count(*) FROM scanned").fetchone()[0])
+    except sqlite3.OperationalError:
+        return 0  # it is being made
+    finally:
+        base.close()
 
 
 def test_two_scans_may_share_a_journal(here: Path) -> None:
@@ -506,6 +558,62 @@ def test_two_scans_may_share_a_journal(here: Path) -> None:
     with ThreadPoolExecutor(2) as pool:
         both = list(pool.map(lambda _: list(safeload.scan_many(["hub"], journal="j.db")), range(2)))
     assert both == [expected, expected]
+
+
+def test_two_commands_share_a_journal(here: Path) -> None:
+    """Two processes, begun together on a journal that is not there yet; one of them is killed."""
+    registry(here / "hub", 200)
+    expected = list(safeload.scan_many(["hub"]))
+    command = [sys.executable, "-c", _LOOP, "hub", "j.db"]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    children = [subprocess.Popen([*command, "1"], stdout=subprocess.PIPE, env=environment) for _ in range(3)]
+    assert children[2].stdout is not None
+    children[2].stdout.readline()
+    children[2].kill()
+    said = [child.communicate()[0] for child in children]
+    assert [child.returncode for child in children] == [0, 0, -signal.SIGKILL]
+    assert said[0] == said[1] == "".join(f"{found.path}\n" for found in expected).encode()
+    assert list(safeload.scan_many(["hub"], journal="j.db")) == expected
+
+
+def test_a_journal_that_somebody_else_holds_is_an_error(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (here / "a.pkl").write_bytes(DATA)
+    list(safeload.scan_many(["a.pkl"], journal="j.db"))
+    monkeypatch.setattr("safeload.scanning.journal._PATIENCE", 0.05)
+    holder = sqlite3.connect(here / "j.db", isolation_level=None)
+    holder.execute("BEGIN IMMEDIATE")
+    try:
+        with pytest.raises(UsageError, match=r"j\.db: the journal cannot be used: database is locked"):
+            list(safeload.scan_many(["a.pkl"], journal="j.db"))
+    finally:
+        holder.close()
+
+
+@pytest.mark.parametrize("cut", [False, True])
+def test_a_journal_with_damaged_pages_is_an_error(cut: bool, here: Path) -> None:
+    """Whatever SQLite makes of it, it is an error of ours, or every verdict is right all the same."""
+    registry(here / "hub", 60)
+    old()
+    expected = list(safeload.scan_many(["hub"], journal="j.db"))
+    good = (here / "j.db").read_bytes()
+    rng = random.Random(3)
+    errors = 0
+    for _ in range(30):
+        bad = bytearray(good[: rng.randrange(17, len(good))] if cut else good)
+        for _ in range(0 if cut else 40):
+            bad[rng.randrange(16, len(bad))] = rng.randrange(256)
+        for leftover in here.glob("j.db-*"):
+            leftover.unlink()
+        (here / "j.db").write_bytes(bad)
+        try:
+            assert [_bare(found) for found in safeload.scan_many(["hub"], journal="j.db")] == [_bare(found) for found in expected]
+        except UsageError:
+            errors += 1
+    assert errors
+
+
+def _bare(found: Report | Skipped) -> tuple[str, object]:
+    return found.path, found.decision.outcome if isinstance(found, Report) else "skipped"
 
 
 # ---- memory
