@@ -64,6 +64,8 @@ def run(arguments: Sequence[str]) -> int:
         return UNCLEAR
     except KeyboardInterrupt as stopped:
         _say(f"interrupted{f': {stopped}' if stopped.args else ''}")
+        # A Ctrl-C that came while Python ran a text, as its decorators for classes do, stays noted, and `python -m` ends with that signal.
+        exec("")  # noqa: S102 - the next text clears the note
         return UNCLEAR
     except MemoryError:
         _say("out of memory")

@@ -138,6 +138,19 @@ def test_whatever_happens_is_one_line_and_status_2(
         assert "Traceback" not in err
 
 
+def test_ctrl_c_while_a_class_is_made_is_status_2_too(here: Path) -> None:
+    """`exec` of a text that a Ctrl-C ends makes `python -m` kill itself at its end, long after it was dealt with."""
+    (here / "command.py").write_text(
+        "from safeload import cli\n"
+        "def stopped(arguments):\n    exec('raise KeyboardInterrupt')\n"
+        "cli._guarded = stopped\n"
+        "raise SystemExit(cli.run(['scan']))\n"
+    )
+    env = {**os.environ, "PYTHONPATH": str(ROOT)} if (ROOT / "safeload").is_dir() else dict(os.environ)
+    done = subprocess.run([sys.executable, "-m", "command"], capture_output=True, text=True, check=False, env=env)
+    assert (done.returncode, done.stderr) == (2, "interrupted\n")
+
+
 def test_a_traceback_is_shown_to_who_asks(monkeypatch: pytest.MonkeyPatch, capsys: Capture) -> None:
     """SAFELOAD_DEBUG is what the message says to set."""
     monkeypatch.setenv("SAFELOAD_DEBUG", "1")
