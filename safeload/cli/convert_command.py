@@ -168,13 +168,14 @@ def _lines(result: ConvertResult) -> list[Line]:
         lines.append([(place(file.path), "bold"), (f"  {size_text(file.size)}{digest}", "")])
     lines.append([(f"  kept      {count(len(result.kept), 'tensor')} that every reader of safetensors sees", "")])
     lines += _some("in metadata", [f"{escape(name)}: {escape(why)}" for name, why in result.carried])
+    lines += _some("dangerous ", [escape(text, 500) for text in result.dangers], "red")
     lines += _some("inert     ", [escape(name) for name in result.inert])
     lines += _some("left out  ", [f"{escape(name)}: {escape(why)}" for name, why in result.left_out])
     return lines
 
 
-def _some(title: str, items: list[str]) -> list[Line]:
-    lines: list[Line] = [[(f"  {title}  ", "bold"), (item, "")] for item in items[:_SHOWN]]
+def _some(title: str, items: list[str], style: str = "") -> list[Line]:
+    lines: list[Line] = [[(f"  {title}  ", "bold"), (item, style)] for item in items[:_SHOWN]]
     if len(items) > _SHOWN:
         lines.append([(f"  and {len(items) - _SHOWN:,} more", "dim")])
     return lines
@@ -184,7 +185,8 @@ def _summary(result: ConvertResult) -> Line:
     verb = "would write" if result.dry_run else "written"
     names = ", ".join(place(file.path) for file in result.files[:3]) + (", …" if len(result.files) > 3 else "")
     lost = f"; {count(len(result.left_out), 'thing')} left out" if result.left_out else ""
-    return [(f"{verb}: {names}", outcome_style(Outcome.ALLOWED)), (lost, "")]
+    hostile = "; the source asks for code to run, which nothing here does: find out who made it" if result.dangers else ""
+    return [(f"{verb}: {names}", outcome_style(Outcome.ALLOWED)), (lost, ""), (hostile, outcome_style(Outcome.REFUSED))]
 
 
 def _json(result: ConvertResult) -> str:
@@ -205,6 +207,7 @@ def _document(result: ConvertResult) -> dict[str, Any]:
         "kept": [escape(name, 5_000) for name in result.kept],
         "carried": [{"name": escape(name, 5_000), "why": escape(why, 5_000)} for name, why in result.carried],
         "inert": [escape(name, 5_000) for name in result.inert],
+        "dangers": [escape(text, 5_000) for text in result.dangers],
         "left_out": [{"name": escape(name, 5_000), "why": escape(why, 5_000)} for name, why in result.left_out],
         "dry_run": result.dry_run,
     }

@@ -85,7 +85,7 @@ def opened_input(
         else:
             given = weights_of(opened, reading, weights or _room(), limit=limit, transformers=transformers)
         given.plan.left_out += opened.left_out
-        given.name, given.inert = source.name, opened.report.unmodelled
+        given.name, given.inert, given.dangers = source.name, opened.report.unmodelled, opened.dangers
         yield given
 
 
@@ -131,5 +131,5 @@ def convert_file(
         return ConvertResult(
             source=given.name, format=given.origin.format, source_sha256="" if dry_run else job.origin.sha256, files=tuple(files),
             kept=tuple(given.plan.kept), carried=tuple(given.plan.carried), inert=given.inert,
-            left_out=tuple(given.plan.left_out), dry_run=dry_run, weights=given.weights,
+            left_out=tuple(given.plan.left_out), dry_run=dry_run, weights=given.weights, dangers=given.dangers,
         )  # fmt: skip

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Final
 
+from safeload.context import Context
 from safeload.conversion.comparing import NotTheSameError
 from safeload.conversion.joined import open_joined
 from safeload.conversion.origin import open_tree
@@ -23,20 +24,25 @@ from safeload.conversion.recorder import Recorder
 from safeload.conversion.results import Written
 from safeload.conversion.storages import bind
 from safeload.conversion.tree import Tree, encode_tree
-from safeload.errors import UnsupportedError
+from safeload.denied import denied_reason
+from safeload.errors import RefusedError, UnsupportedError
 from safeload.findings import escape
 from safeload.formats.index_file import is_index, read_index
 from safeload.formats.manifest import KEY, SIDECAR_KEY, beside_manifest, manifest_of
 from safeload.lean_dataclass import dataclass
-from safeload.policy import Policy
+from safeload.policy import Policy, snippet
 from safeload.program import StorageSpec
 from safeload.source import Limits, Reading, Source
 from safeload.trust.both_digests import file_digests
+from safeload.walk import default_resolve
 
 __all__ = ["export"]
 
 _ALIGNED: Final = 64
 _TOP: Final = "archive"
+_SCRIPT: Final = "__torch__."  # classes that TorchScript has and Python has not
+_SHOWN: Final = 5  # names in a message
+_MOST: Final = 100  # names in a hint
 _FULL32: Final = 0xFFFFFFFF
 _DATE: Final = 0x21  # the first day that a zip can say; a zip of the same checkpoint is the same file
 
@@ -50,6 +56,7 @@ class _Held:
     tree: Tree
     chunks: Callable[[int, StorageSpec], Iterator[Any]]
     name: str
+    names: tuple[str, ...] = ()  # globals
 
 
 @contextlib.contextmanager
@@ -66,7 +73,7 @@ def _opened(src: Path, reading: Reading) -> Iterator[_Held]:
             tree = encode_tree(opened.root, opened.recorder)
             yield _Held(
                 opened.root, opened.recorder, tree,
-                lambda _number, root: storage_bytes(read, root, reading.limits, source.name), source.name,
+                lambda _number, root: storage_bytes(read, root, reading.limits, source.name), source.name, opened.report.globals,
             )  # fmt: skip
             return
     with open_joined(paths, reading) as joined:
@@ -88,6 +95,7 @@ def _opened(src: Path, reading: Reading) -> Iterator[_Held]:
             encode_tree(root, recorder),
             lambda _number, spec: place.chunks(pieces_of(bound, index[id(spec)])),
             joined.source.name,
+            manifest.globals,
         )
 
 
@@ -102,19 +110,26 @@ def _region(source: Source, spec: StorageSpec) -> Iterator[Any]:
             yield out
 
 
-def export(src: str | os.PathLike[str], dst: str | os.PathLike[str], *, force: bool = False, limits: Limits | None = None) -> Written:
+def export(
+    src: str | os.PathLike[str], dst: str | os.PathLike[str], *, force: bool = False, policy: Any = None, limits: Limits | None = None
+) -> Written:
     """Write a torch zip from a converted file: its weights and its tree.
+
+    A converted file may hold any call as inert data; in a torch zip it would be one that torch makes. So what policy would not let
+    safeload build is not written, whatever the source is.
 
     Args:
         src: A converted file, or the index of several; any other checkpoint that safeload reads is taken, too.
         dst: Where to.
         force: Replace what is there.
+        policy: As for `safeload.load`; its `allow-globals` are the classes that are written besides what is modelled.
         limits: Bounds on reading.
 
     Returns:
         What was written. What `torch.load(weights_only=True)` does not take in the original it does not take here.
 
     Raises:
+        RefusedError: it names globals that policy does not grant; `globals` has them.
         UsageError: the destination exists, is the source, or is a link.
         UnsupportedError: the tree has something that a torch zip has no form for, or there is no room.
         MalformedError: the source is not what it claims to be.
@@ -122,7 +137,9 @@ def export(src: str | os.PathLike[str], dst: str | os.PathLike[str], *, force: b
     reading = Reading(limits=limits or Limits())
     path, origin = Path(dst), Path(src)
     check_destination(path, [origin.stat()], force=force)
+    allowed = Context.of(policy, lock=False).policy
     with _opened(origin, reading) as held:
+        _check_names(held, allowed)
         roots = _roots(held.tree)
         keys = {held.tree.group(root): str(number) for number, root in enumerate(roots)}
 
@@ -143,9 +160,23 @@ def export(src: str | os.PathLike[str], dst: str | os.PathLike[str], *, force: b
         with Draft(path, _zip_size(records), force=force) as draft:
             _write_zip(draft, records)
             draft.flush()
-            digests = _prove(draft, held, reading)
+            digests = _prove(draft, held, reading, allowed)
             draft.commit()
             return Written(path=str(path), size=draft.size, sha256_tree=digests[1], known=digests[0])
+
+
+def _check_names(held: _Held, policy: Policy) -> None:
+    """Refuse what would be a pickle that asks for more than tensors and plain data."""
+    unmodelled = (name for name in held.names if default_resolve(name.rpartition(".")[0], name.rpartition(".")[2]) is None)
+    refused = tuple(name for name in unmodelled if name not in policy.allow_globals or denied_reason(name) is not None)
+    if not refused:
+        return
+    shown = ", ".join(escape(name, 100) for name in refused[:_SHOWN]) + (", …" if len(refused) > _SHOWN else "")
+    hint = "for the weights alone: 'safeload convert --state-dict', and export what that wrote"
+    if all(denied_reason(name) is None and not name.startswith(_SCRIPT) for name in refused):
+        hint += "\nor grant the classes in a policy, if you trust the file:\n" + snippet(refused[:_MOST])
+    text = f"refused: the archive would have torch import and call what the file names: {shown}"
+    raise RefusedError(text, where=held.name, hint=hint, globals=refused).under("SL103")
 
 
 def _roots(tree: Tree) -> list[StorageSpec]:
@@ -224,10 +255,10 @@ def _write_zip(draft: Draft, records: _Records) -> None:
     draft.write(_places(records)[-1][1] + records[-1][2], _central(records, sums))
 
 
-def _prove(draft: Draft, held: _Held, reading: Reading) -> tuple[str, str]:
-    """Read the archive as any other, and compare tree and bytes."""
+def _prove(draft: Draft, held: _Held, reading: Reading, policy: Policy) -> tuple[str, str]:
+    """Read the archive as any other, which must be one that would load, and compare tree and bytes."""
     with Source.open(draft.reading_path, name=escape(str(draft.path), 500), limits=reading.limits) as source:
-        again = open_tree(source, reading, Policy(), strict=False)
+        again = open_tree(source, reading, policy, strict=True)
         if again.contents.format not in ("torch-zip", "torchscript"):
             raise NotTheSameError("the archive is not read as a torch zip")
         tree = encode_tree(again.root, again.recorder)

@@ -73,6 +73,7 @@ class Input:
         weights: Whether it is the weights only.
         name: What messages call it.
         inert: Globals that are not modelled.
+        dangers: What a loader that runs the sources would do, of that what is known to be dangerous.
     """
 
     tree: Tree
@@ -85,6 +86,7 @@ class Input:
     weights: bool = False
     name: str = ""
     inert: tuple[str, ...] = ()
+    dangers: tuple[str, ...] = ()
 
 
 class Job:

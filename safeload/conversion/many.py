@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Final
 
+from safeload.conversion.arrays import ARRAY_FORMATS
 from safeload.conversion.converting import default_destination
 from safeload.conversion.front import convert, source_digests
 from safeload.conversion.results import ConvertResult
@@ -169,7 +170,8 @@ def _is_present(path: Path, destination: Path, reading: Reading, *, weights: boo
     if not found.exists():
         return False
     manifest = _manifest(found, reading)
-    if manifest is None or (manifest.weights and not weights):
+    # Arrays are converted one by one, whatever is asked for.
+    if manifest is None or (manifest.weights and not weights and manifest.origin.format not in ARRAY_FORMATS):
         return False
     with_index = read_index(path)[1] if is_index(path) else [path]
     return source_digests(with_index, reading) == manifest.origin.sha256

@@ -6,12 +6,13 @@ from typing import Any
 
 from safeload.conversion.arrays import ARRAY_FORMATS, array_table
 from safeload.conversion.recorder import Recorder
-from safeload.errors import MalformedError, RefusedError, UsageError
+from safeload.errors import MalformedError, UsageError
 from safeload.findings import Level, Outcome, Report
 from safeload.formats import Contents
 from safeload.lean_dataclass import dataclass, field
 from safeload.policy import Policy, decide
 from safeload.program import StorageSpec
+from safeload.refusal import refusal
 from safeload.reporting import examine
 from safeload.source import Reading, Source
 from safeload.walk.model import build
@@ -48,6 +49,11 @@ class Opened:
         """Every storage that the reader found."""
         return list(self.contents.storages)
 
+    @property
+    def dangers(self) -> tuple[str, ...]:
+        """What a loader that runs the file would do, of that what is known to be dangerous; one line each."""
+        return tuple(dict.fromkeys(f"{found.message} [{found.rule}]" for found in self.report.findings if found.level is Level.ERROR))
+
 
 def open_tree(source: Source, reading: Reading, policy: Policy | None, *, strict: bool) -> Opened:
     """Read a source into an inert tree.
@@ -71,23 +77,15 @@ def open_tree(source: Source, reading: Reading, policy: Policy | None, *, strict
     if contents.format == "safetensors" and (KEY in contents.metadata or SIDECAR_KEY in contents.metadata):
         raise UsageError("the file is a converted one already", where=source.name)
     decision = decide(report, policy or Policy(), inert=not strict)
+    if decision.outcome is Outcome.ERROR and report.error is not None:
+        raise MalformedError(report.error, where=source.name)
     if decision.outcome is not Outcome.ALLOWED:
-        _refuse(source, report, decision.outcome, decision.reasons, decision.refused_globals)
+        raise refusal(source, report, decision)
     if contents.format in ARRAY_FORMATS:
         table, left = array_table(source, reading)
         return Opened(source, contents, report, table, None, script=False, arrays=True, left_out=left)
     root, recorder = _build(source, contents)
     return Opened(source, contents, report, root, recorder, contents.script)
-
-
-def _refuse(source: Source, report: Report, outcome: Outcome, reasons: tuple[str, ...], refused: tuple[str, ...]) -> None:
-    text = "; ".join(reasons) or "no verdict was possible"
-    if outcome is Outcome.ERROR:
-        raise MalformedError(text, where=source.name)
-    findings = tuple(found for found in report.findings if found.level is not Level.NOTE)
-    raise RefusedError(f"refused: {text}", where=source.name, findings=findings, globals=refused).under(
-        findings[0].rule if findings else ""
-    )
 
 
 def _build(source: Source, contents: Contents) -> tuple[Any, Recorder | None]:

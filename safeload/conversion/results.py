@@ -63,6 +63,8 @@ class ConvertResult:
         left_out: What the output does not have because it was not asked for: (name, why).
         dry_run: Nothing was written.
         weights: The output holds the weights only, because that was asked for.
+        dangers: What a loader that runs the source would do, of that what is known to be dangerous: one line each. Nothing of it was
+            done, and the output holds it as inert data at most.
     """
 
     source: str
@@ -75,6 +77,7 @@ class ConvertResult:
     left_out: tuple[tuple[str, str], ...] = ()
     dry_run: bool = False
     weights: bool = False
+    dangers: tuple[str, ...] = ()
 
     @property
     def paths(self) -> tuple[str, ...]:

@@ -63,8 +63,9 @@ def _joined(path: Path, table: Mapping[str, str], opened: list[Opened], reading:
 
     origin = Origin(opened[0].contents.format, sum(one.source.size for one in opened))
     inert = tuple(dict.fromkeys(name for one in opened for name in one.report.unmodelled))
-    files = [one.source for one in opened]
-    return Input(tree, plan, files, origin, {}, expected, any(one.script for one in opened), name=escape(str(path), 500), inert=inert)
+    dangers = tuple(dict.fromkeys(text for one in opened for text in one.dangers))
+    files, script = [one.source for one in opened], any(one.script for one in opened)
+    return Input(tree, plan, files, origin, {}, expected, script, name=escape(str(path), 500), inert=inert, dangers=dangers)
 
 
 def _merge(root: dict[str, Any], table: Mapping[str, str], one: Opened) -> None:

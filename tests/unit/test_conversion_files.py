@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from safeload.cli import run
 from safeload.conversion import check, convert, convert_tree, export
 from safeload.conversion import job as job_module
 from safeload.conversion.converting import default_destination
@@ -23,7 +24,7 @@ from safeload.lockfile import Lockfile
 from safeload.source import Reading, Source
 from tests import forge
 from tests.forge_build import torch_zip
-from tests.forge_conversion import plain_checkpoint, rebuilt, tensors, tree_of
+from tests.forge_conversion import converted_file, manifest_text, plain_checkpoint, rebuilt, tensors, tree_of
 
 
 def names_in(path: Path) -> list[str]:
@@ -230,18 +231,8 @@ def test_the_output_is_as_private_as_the_source(tmp_path: Path) -> None:
 
 def test_globals_that_are_not_modelled_stay_inert_or_refuse(tmp_path: Path) -> None:
     """A full-module pickle keeps all that it says, and nothing of it runs."""
-    stream = forge.stream(
-        forge.PROTO(4),
-        forge.TEXT("os"),
-        forge.TEXT("system"),
-        forge.STACK_GLOBAL,
-        forge.TEXT("true"),
-        forge.TUPLE1,
-        forge.REDUCE,
-        forge.STOP,
-    )
     source = tmp_path / "hostile.pkl"
-    source.write_bytes(stream)
+    source.write_bytes(forge.stream(forge.PROTO(4), *call_of("os", "system"), forge.STOP))
     with pytest.raises(RefusedError):
         convert(source, strict=True)
     result = convert(source)
@@ -422,6 +413,49 @@ def test_export_gives_back_what_was_converted(tmp_path: Path) -> None:
     assert tree_of(tmp_path / "back.safetensors").described() == tree_of(tmp_path / "model.safetensors").described()
     with pytest.raises(UsageError, match="exists"):
         export(tmp_path / "model.safetensors", tmp_path / "back.pt")
+
+
+@pytest.mark.parametrize("script", [False, True])
+@pytest.mark.parametrize("name", ["os.system", "builtins.eval", "functools.partial", "acme.Net", "torch._utils._rebuild_tensor_v2"])
+def test_an_export_arms_nothing(name: str, tmp_path: Path, *, script: bool) -> None:
+    """Inert data of a forged manifest, or of a hostile pickle, must not become calls that another loader makes."""
+    text = manifest_text([0], [["call", {"global": 0}, ["true"]]], globals=[name], **({"script": True} if script else {}))
+    source = tmp_path / "forged.safetensors"
+    source.write_bytes(converted_file(text))
+    with pytest.raises(SafeloadError):
+        export(source, tmp_path / "out.pt")
+    only(tmp_path, "forged.safetensors")
+
+
+def test_an_export_writes_the_classes_that_policy_grants(tmp_path: Path) -> None:
+    """They are in the archive as they were in the source; what nobody may grant never is."""
+    source, made = tmp_path / "in.pkl", tmp_path / "in.safetensors"
+    source.write_bytes(forge.stream(forge.PROTO(4), *call_of("acme", "Net"), forge.STOP))
+    convert(source)
+    with pytest.raises(RefusedError, match=r"acme\.Net") as refused:
+        export(made, tmp_path / "back.pt")
+    assert refused.value.globals == ("acme.Net",)
+    assert 'allow-globals = [\n    "acme.Net",' in refused.value.hint
+    export(made, tmp_path / "back.pt", policy={"allow-globals": ["acme.Net"]})
+    convert(tmp_path / "back.pt")
+    assert tree_of(tmp_path / "back.safetensors").described() == tree_of(made).described()
+
+
+def test_what_is_dangerous_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A hostile file is converted without running it, and nobody is left to think that it is a file like others."""
+    source = tmp_path / "in.pkl"
+    source.write_bytes(forge.stream(forge.PROTO(4), *call_of("os", "system"), forge.STOP))
+    assert run(["convert", str(source)]) == 0
+    shown = capsys.readouterr()
+    assert "dangerous   calls os.system('true') (starts a process) [SL101]" in shown.out
+    assert "find out who made it" in shown.err
+    source.write_bytes(forge.stream(forge.PROTO(4), *call_of("acme", "Net"), forge.STOP))
+    assert convert(source, force=True).dangers == ()
+
+
+def call_of(module: str, name: str) -> list[bytes]:
+    """A call of one text."""
+    return [forge.TEXT(module), forge.TEXT(name), forge.STACK_GLOBAL, forge.TEXT("true"), forge.TUPLE1, forge.REDUCE]
 
 
 def test_an_exported_archive_is_one_that_every_zip_reader_takes(tmp_path: Path) -> None:

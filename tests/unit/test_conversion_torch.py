@@ -20,7 +20,10 @@ import pytest
 torch = pytest.importorskip("torch")
 np = pytest.importorskip("numpy")
 
-from safeload.conversion import check, convert, export  # noqa: E402
+import safeload  # noqa: E402
+from safeload.conversion import check, convert, export, job  # noqa: E402
+from safeload.denied import denied_reason  # noqa: E402
+from safeload.errors import RefusedError  # noqa: E402
 from safeload.program import DTYPE_BITS  # noqa: E402
 from tests.compare import assert_same  # noqa: E402
 from tests.forge_build import build  # noqa: E402
@@ -271,16 +274,24 @@ def test_a_converted_file_gives_back_the_object(case: str, how: dict[str, Any], 
     convert(source)
     assert_same(expected, load_converted(tmp_path / "in.safetensors", unknown="inert"))
     assert check(source, tmp_path / "in.safetensors").same
-    export(tmp_path / "in.safetensors", tmp_path / "back.pt")
+    asked = safeload.scan(source).unmodelled
+    grants = {"allow-globals": [name for name in asked if denied_reason(name) is None]}
+    if len(grants["allow-globals"]) < len(asked):
+        with pytest.raises(RefusedError):
+            export(tmp_path / "in.safetensors", tmp_path / "back.pt", policy=grants)
+        return
+    export(tmp_path / "in.safetensors", tmp_path / "back.pt", policy=grants)
     assert_same(build(tmp_path / "back.pt", unknown="inert"), load_converted(tmp_path / "in.safetensors", unknown="inert"))
 
 
+@pytest.mark.parametrize("parts", ["one file", "a manifest beside it", "several files"])
 @pytest.mark.parametrize("case", ["sharing", "parameters", "training", "lazy_signs", "composite", "names"])
-def test_torch_loads_an_export_with_weights_only(case: str, tmp_path: Path) -> None:
-    """Nobody is locked in."""
+def test_torch_loads_an_export_with_weights_only(case: str, parts: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody is locked in, by whatever a conversion wrote."""
+    monkeypatch.setattr(job, "SIDECAR_BYTES", 8 << 20 if parts == "one file" else 10)
     source = saved(tmp_path / "in.pt", CASES[case]())
-    convert(source)
-    export(tmp_path / "in.safetensors", tmp_path / "back.pt")
+    made = convert(source, max_shard_size=1 if parts == "several files" else None).paths
+    export(made[-1] if parts == "several files" else made[0], tmp_path / "back.pt")
     assert_same(torch.load(source, weights_only=True), torch.load(tmp_path / "back.pt", weights_only=True))
 
 
