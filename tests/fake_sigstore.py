@@ -17,6 +17,7 @@ import os
 import struct
 import threading
 import time
+from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, Final, Self
 
@@ -211,6 +212,40 @@ class FakeSigstore:
             "logIndex": str(index), "logId": {"keyId": _b64(_log_id(self._log_key))}, "canonicalizedBody": _b64(body),
             "kindVersion": {"kind": "hashedrekord", "version": "0.0.2"}, "inclusionProof": proof,
         }  # fmt: skip
+
+    def as_intoto(self, bundle: bytes, change: Callable[[dict[str, Any]], object] | None = None) -> bytes:
+        """Log a signed statement as `intoto` 0.0.2, in the place of the entry that a bundle of Rekor v1 has.
+
+        Args:
+            bundle: As sigstore-python made it.
+            change: What the log should say otherwise.
+        """
+        document = json.loads(bundle)
+        material, envelope = document["verificationMaterial"], document["dsseEnvelope"]
+        pem = x509.load_der_x509_certificate(base64.b64decode(material["certificate"]["rawBytes"])).public_bytes(Encoding.PEM)
+        (signed,) = envelope["signatures"]
+        logged = {"payloadType": envelope["payloadType"], "signatures": [{"publicKey": _b64(pem), "sig": _b64(signed["sig"].encode())}]}
+
+        def hashed(data: bytes) -> dict[str, str]:
+            return {"algorithm": "sha256", "value": hashlib.sha256(data).hexdigest()}
+
+        content = {"envelope": logged, "hash": hashed(_canonical(envelope)), "payloadHash": hashed(base64.b64decode(envelope["payload"]))}
+        body = {"apiVersion": "0.0.2", "kind": "intoto", "spec": {"content": content}}
+        if change is not None:
+            change(body)
+        ((_, entry),) = self._log_v1(body).items()
+        proof = entry["verification"]["inclusionProof"]
+        material["tlogEntries"] = [{
+            "logIndex": str(entry["logIndex"]), "logId": {"keyId": _b64(bytes.fromhex(entry["logID"]))},
+            "kindVersion": {"kind": body["kind"], "version": body["apiVersion"]}, "integratedTime": str(entry["integratedTime"]),
+            "inclusionPromise": {"signedEntryTimestamp": entry["verification"]["signedEntryTimestamp"]},
+            "inclusionProof": {
+                "logIndex": str(proof["logIndex"]), "rootHash": _b64(bytes.fromhex(proof["rootHash"])), "treeSize": str(proof["treeSize"]),
+                "hashes": [_b64(bytes.fromhex(node)) for node in proof["hashes"]], "checkpoint": {"envelope": proof["checkpoint"]},
+            },
+            "canonicalizedBody": entry["body"],
+        }]  # fmt: skip
+        return json.dumps(document).encode()
 
     # ---- time stamps (RFC 3161)
 

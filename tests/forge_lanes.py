@@ -138,14 +138,15 @@ def _signed(target: str, output: str, how: dict[str, Any]) -> None:
         sign(target, output=output, **how)
 
 
-def _slsa(rekor: int, tsa: bool) -> Callable[[Path], None]:
+def _slsa(rekor: int, tsa: bool, *, intoto: bool = False) -> Callable[[Path], None]:
     def make(top: Path) -> None:
         with FakeSigstore(rekor=rekor, tsa=tsa) as sigstore:
             how = _keyless(top, sigstore)
 
             def attest(name: str, other: dict[str, Any], target: str = "m/a.pt", **says: str) -> None:
                 payload = provenance(sha256(top / target), **{"repository": REPOSITORY, "ref": "refs/tags/v1", **says})
-                Path(name).write_bytes(sign_keyless(payload, None, **other)[0])
+                made = sign_keyless(payload, None, **other)[0]
+                Path(name).write_bytes(sigstore.as_intoto(made) if intoto else made)
 
             for shard in SHARDS:
                 attest(f"{shard}.provenance.json", how, shard)
@@ -332,6 +333,7 @@ LANES: Final[dict[str, Lane]] = {
     "oms-rekor1-tsa": Lane(_oms(1, tsa=True), _MODEL),
     "oms-rekor2-tsa": Lane(_oms(2, tsa=True), _MODEL),
     "slsa-rekor1": Lane(_slsa(1, tsa=False), "m/a.pt.provenance.json", _PROVENANCE),
+    "slsa-intoto-rekor1": Lane(_slsa(1, tsa=False, intoto=True), "m/a.pt.provenance.json", _PROVENANCE),
     "slsa-rekor2-tsa": Lane(_slsa(2, tsa=True), "m/a.pt.provenance.json", _PROVENANCE),
     "key-p256": Lane(_key(ec.SECP256R1()), _BLOB),
     "key-ed25519": Lane(_key(None), _BLOB),

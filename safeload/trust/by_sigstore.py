@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Final
 from safeload.errors import MissingExtraError, SignatureError
 from safeload.findings import escape
 from safeload.trust.bundle import Bundle
-from safeload.trust.scheme import Anchor, Verified, guarded, mismatch
+from safeload.trust.intoto_entry import is_intoto, open_intoto
+from safeload.trust.scheme import Anchor, Verified, first_line, guarded, mismatch
 
 if TYPE_CHECKING:
     from cryptography.x509 import Certificate
@@ -60,7 +61,7 @@ def _in_words(what: str) -> Iterator[None]:
         except (SignatureError, MissingExtraError):
             raise
         except Exception as error:
-            text = (str(error).strip().splitlines() or [""])[0]
+            text = first_line(error)
             for part, check, words in _WORDS:
                 if part in text:
                     raise SignatureError(f"{words} (sigstore: {escape(text, 80)})", check=check) from error
@@ -106,7 +107,10 @@ def open_envelope(bundle: Bundle, anchor: Anchor) -> tuple[str, bytes, Verified]
     policy = _Exactly(anchor)
     verifier, parsed = _prepared(bundle, anchor)
     with _in_words("the signature does not verify"):
-        payload_type, payload = verifier.verify_dsse(parsed, policy)
+        if is_intoto(bundle):
+            payload_type, payload = open_intoto(verifier, bundle, policy)
+        else:
+            payload_type, payload = verifier.verify_dsse(parsed, policy)
     return payload_type, payload, _seen(policy)
 
 

@@ -15,7 +15,10 @@ from typing import Any, Final, Literal, Protocol
 from safeload.errors import MissingExtraError, SafeloadError, SignatureError
 from safeload.findings import escape
 
-__all__ = ["CODE_SIGNING", "Anchor", "AnchorKind", "Artifact", "Hasher", "Scheme", "Terms", "Verified", "below", "guarded", "mismatch"]
+__all__ = [
+    "CODE_SIGNING", "Anchor", "AnchorKind", "Artifact", "Hasher", "Scheme", "Terms", "Verified", "below", "first_line", "guarded",
+    "mismatch",
+]  # fmt: skip
 
 AnchorKind = Literal["sigstore", "openpgp", "key", "x509"]
 CODE_SIGNING: Final = "1.3.6.1.5.5.7.3.3"
@@ -156,6 +159,14 @@ def mismatch(check: str, what: str, expected: str, found: str) -> SignatureError
     return SignatureError(f"{what}: expected {want or 'none'}, found {have or 'none'}", check=check, expected=want, found=have)
 
 
+def first_line(error: Exception) -> str:
+    """What an error of a library says first; of pydantic's, also which field it is about, and what is wrong with that."""
+    lines = str(error).strip().splitlines() or [""]
+    if "validation error" in lines[0] and len(lines) > 2:
+        return f"{lines[0]}: {lines[1].strip()}: {lines[2].strip().split(' [type=')[0]}"
+    return lines[0]
+
+
 @contextmanager
 def guarded(check: str, what: str) -> Iterator[None]:
     """Turn whatever a library below raises into a refusal: its own classes, and those that leak out of it.
@@ -172,6 +183,6 @@ def guarded(check: str, what: str) -> Iterator[None]:
         raise SignatureError(f"{what}: {error.message}", check=check) from error
     except Exception as error:
         # Fail closed: a parser's ValueError, a binding's RuntimeError, a RecursionError are all "not verified".
-        text = (str(error).strip().splitlines() or [""])[0]
+        text = first_line(error)
         detail = f"{type(error).__name__}: {text}" if text else type(error).__name__
         raise SignatureError(f"{what}: {escape(detail, _LONGEST)}", check=check) from error
