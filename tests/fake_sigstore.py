@@ -83,12 +83,13 @@ def certificate(
     *,
     ca: bool = False,
     said_ca: bool | None = None,
+    may: x509.KeyUsage | None = None,
     eku: ObjectIdentifier | None = None,
     start: dt.datetime | None = None,
     days: float = 365,
     algorithm: Any = None,
 ) -> x509.Certificate:
-    """A certificate; self-signed without an issuer. `said_ca` is what its basic constraints say, when that is not what it may do."""
+    """A certificate; self-signed without an issuer. `said_ca` is what its constraints say, when that is not what it may do (`may`)."""
     begin = start or dt.datetime.now(dt.UTC) - DAY
     above = issuer_key or key
     build = (
@@ -97,7 +98,7 @@ def certificate(
         .public_key(key.public_key()).serial_number(x509.random_serial_number())
         .not_valid_before(begin).not_valid_after(begin + dt.timedelta(days=days))
         .add_extension(x509.BasicConstraints(ca if said_ca is None else said_ca, None), critical=True)
-        .add_extension(usage(key_cert_sign=True, crl_sign=True) if ca else usage(digital_signature=True), critical=True)
+        .add_extension(may or (usage(key_cert_sign=True, crl_sign=True) if ca else usage(digital_signature=True)), critical=True)
         .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
         .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(above.public_key()), critical=False)
     )  # fmt: skip

@@ -236,6 +236,7 @@ def _x509(top: Path) -> None:
         "expired": certificate("signer", key, middle, middle_key, eku=code, days=0.5),
         "future": certificate("signer", key, middle, middle_key, eku=code, start=later),
         "eku": certificate("signer", key, middle, middle_key, eku=tls),
+        "purpose": certificate("signer", key, middle, middle_key),
         "evil": certificate("mallory", key, middle, middle_key, eku=code),
     }.items():
         _signed("m", f"spare/{name}.json", chain("spare/chain.pem", leaf))

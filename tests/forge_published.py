@@ -14,7 +14,7 @@ from typing import Final
 
 import pytest
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
-from cryptography.x509.oid import ExtendedKeyUsageOID
+from cryptography.x509.oid import ExtendedKeyUsageOID, ObjectIdentifier
 
 from safeload.signing import sign
 from tests.fake_sigstore import FakeSigstore, certificate, new_key
@@ -70,17 +70,17 @@ def keyless(top: Path, sigstore: FakeSigstore) -> None:
 def by_company(top: Path) -> None:
     """A company's own certificate authority, and a publisher's."""
     authority(top / "ca", "model signer")
-    authority(top / "publisher", "ngc signer")
+    authority(top / "publisher", "ngc signer", purpose=None)  # as NVIDIA's certificates are
     sign(model(top / "ngc", 4), key=top / "publisher/signer.pem", certificate=top / "publisher/chain.pem")
     shutil.copy(top / "publisher/root.pem", top / "publisher-root.pem")
 
 
-def authority(room: Path, signer: str) -> None:
+def authority(room: Path, signer: str, *, purpose: ObjectIdentifier | None = ExtendedKeyUsageOID.CODE_SIGNING) -> None:
     """Make a root, an issuing certificate, and a signer's with its key."""
     root_key, middle_key, key = new_key(), new_key(), new_key()
     root = certificate(f"{signer} root", root_key, ca=True, days=3650)
     middle = certificate("issuing", middle_key, root, root_key, ca=True, days=3000)
-    leaf = certificate(signer, key, middle, middle_key, eku=ExtendedKeyUsageOID.CODE_SIGNING)
+    leaf = certificate(signer, key, middle, middle_key, eku=purpose)
     room.mkdir()
     (room / "root.pem").write_bytes(root.public_bytes(Encoding.PEM))
     (room / "chain.pem").write_bytes(leaf.public_bytes(Encoding.PEM) + middle.public_bytes(Encoding.PEM))

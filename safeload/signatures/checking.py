@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
 from safeload.errors import MissingExtraError, SafeloadError, SignatureError, warn
@@ -15,7 +15,7 @@ from safeload.signatures.material import Materials, SignedBytes, anchor_of, arti
 from safeload.signatures.result_cache import key_of, lookup, remember
 from safeload.source import Source
 from safeload.trust.builtin_roots import PUBLIC_GOOD, builtin_roots
-from safeload.trust.scheme import CODE_SIGNING, Terms, Verified, mismatch
+from safeload.trust.scheme import CODE_SIGNING, Anchor, Terms, Verified, mismatch
 from safeload.trust.schemes import verify
 
 if TYPE_CHECKING:
@@ -156,7 +156,7 @@ def check_ref(
         if policy.verify_signature == "lock" and not fresh and not stated:
             then = Verified(identity="", remarks=("verified when it was locked",))
             return SignatureCheck(ref=ref, path=file.path, verified=then, cached=True)
-        anchor = anchor_of(lock, signer, materials)
+        anchor = _for_purpose(policy.identities, anchor_of(lock, signer, materials))
         bundle = materials.pinned(ref.bundle, ref.bundle_sha256, "the stored signature")
         companion = materials.beside(ref.bundle) if ref.kind == "openpgp-sha256sums" else None
         data = None if source is None else SignedBytes(file, source, matched=matched)
@@ -194,6 +194,12 @@ def _check_identity(rules: Sequence[IdentityRule], signer: Signer, lock: Lockfil
         if rule.identity is not None and not glob_match(rule.identity, signer.identity or ""):
             text = f"policy describes the signer '{escape(signer.name)}' otherwise, its identity"
             raise mismatch("policy", text, rule.identity, signer.identity or "")
+
+
+def _for_purpose(rules: Sequence[IdentityRule], anchor: Anchor) -> Anchor:
+    """A purpose that policy names must stand in the certificate, also where the lockfile names none."""
+    named = next((rule.eku for rule in rules if rule.name == anchor.name and rule.eku is not None), "")
+    return replace(anchor, eku=named) if named and anchor.kind == "x509" and not anchor.eku else anchor
 
 
 def _check_root(rule: IdentityRule, signer: Signer, root: TrustRoot | None) -> None:

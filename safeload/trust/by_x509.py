@@ -82,9 +82,9 @@ def trusted_leaf(chain: tuple[bytes, ...], anchor: Anchor, now: dt.datetime | No
             _check_valid(certificate, moment)
             if index:
                 _check_issuer(links[index - 1], certificate, below=index - 1)
-        _check_leaf(leaf, anchor.eku or CODE_SIGNING)
+        remarks = _check_leaf(leaf, anchor.eku)
         until = min(certificate.not_valid_after_utc for certificate in links).timestamp()
-        return leaf, Verified(identity=escape(subject), issuer=escape(root.subject.rfc4514_string()), until=until)
+        return leaf, Verified(identity=escape(subject), issuer=escape(root.subject.rfc4514_string()), until=until, remarks=remarks)
 
 
 def check_authority(data: bytes, now: dt.datetime | None = None) -> None:
@@ -160,8 +160,12 @@ def _check_may_issue(issuer: x509.Certificate, *, below: int) -> None:
         raise SignatureError(f"{_name(issuer)} may not issue this certificate", check="chain")
 
 
-def _check_leaf(leaf: x509.Certificate, eku: str) -> None:
-    """A leaf that may sign, for the purpose that is wanted, and is no authority itself."""
+def _check_leaf(leaf: x509.Certificate, eku: str) -> tuple[str, ...]:
+    """A leaf that may sign, for the purpose that is wanted, and is no authority itself; returns what is worth knowing of it.
+
+    A large publisher's certificates name no purpose at all, which by RFC 5280 (4.2.1.12) restricts nothing. Where no purpose is
+    pinned, such a leaf is taken when signatures are all that its key may make.
+    """
     from cryptography import x509
 
     extensions = leaf.extensions
@@ -178,5 +182,8 @@ def _check_leaf(leaf: x509.Certificate, eku: str) -> None:
         purposes = [oid.dotted_string for oid in extensions.get_extension_for_class(x509.ExtendedKeyUsage).value]
     except x509.ExtensionNotFound:
         purposes = []
-    if eku not in purposes:
-        raise mismatch("usage", "the certificate is for another purpose (extended key usage)", eku, ", ".join(purposes))
+        if not eku and not (usage.key_encipherment or usage.data_encipherment or usage.key_agreement or usage.crl_sign):
+            return ("the certificate names no purpose (extended key usage), and may sign only",)
+    if (eku or CODE_SIGNING) not in purposes:
+        raise mismatch("usage", "the certificate is for another purpose (extended key usage)", eku or CODE_SIGNING, ", ".join(purposes))
+    return ()

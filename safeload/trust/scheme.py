@@ -22,7 +22,7 @@ __all__ = [
 
 AnchorKind = Literal["sigstore", "openpgp", "key", "x509"]
 CODE_SIGNING: Final = "1.3.6.1.5.5.7.3.3"
-"""The extended key usage that a certificate of a company's must have, where nothing else is pinned."""
+"""The extended key usage that a certificate of a company's must have, where nothing else is pinned and it has any."""
 
 _LONGEST: Final = 300
 
@@ -94,7 +94,7 @@ class Anchor:
         fingerprint: openpgp: of the primary key.
         public_key: key: PEM or DER.
         subject: x509: the leaf's subject, RFC 4514.
-        eku: x509: the extended key usage that the leaf must have, as a dotted OID; "" for code signing.
+        eku: x509: the extended key usage that the leaf must have, as a dotted OID; "" for code signing, or none at all.
         any_identity: sigstore: take whoever signed. Only for showing a signer that nobody knows yet; a load never does this.
     """
 

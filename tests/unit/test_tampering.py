@@ -520,6 +520,17 @@ def test_another_purpose_is_not_made_right_by_the_lock(enter: Callable[[str], La
     compare_message("tampering/x509/eku_in_lock", caught.value)
 
 
+def test_a_purpose_that_policy_names_must_stand_in_the_certificate(enter: Callable[[str], Lane]) -> None:
+    """The lockfile names none, and the certificate names none either: enough for the lockfile, and not for such a policy."""
+    lane = enter("x509")
+    spare("purpose.json")(lane)
+    digest = read(LOCK).signers[0].certificate_sha256
+    load(lane)
+    with pytest.raises(SignatureError) as caught:
+        safeload.load("m/a.pt", policy={"signer": {"release": {"eku": "1.3.6.1.5.5.7.3.3", "certificate-sha256": digest}}})
+    compare_message("tampering/x509/no_purpose", caught.value)
+
+
 def test_a_signer_of_another_kind_is_refused(enter: Callable[[str], Lane]) -> None:
     """An editor of the lock who has no Sigstore identity puts a key of theirs under the name; policy says what it must be."""
     lane = enter("key-p256")

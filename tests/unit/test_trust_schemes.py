@@ -27,10 +27,10 @@ from safeload.trust.git_commit import MEDIA_TYPE, object_id
 from safeload.trust.model_list import PREDICATE_TYPE
 from safeload.trust.provenance import SLSA_V1
 from safeload.trust.pypi import PUBLISH
-from safeload.trust.scheme import Anchor, Artifact, Terms, Verified
+from safeload.trust.scheme import CODE_SIGNING, Anchor, Artifact, Terms, Verified
 from safeload.trust.schemes import verify
 from safeload.trust.statement import PAYLOAD_TYPE, STATEMENT_TYPE
-from tests.fake_sigstore import IDENTITY, ISSUER, FakeSigstore, Key, certificate, new_key
+from tests.fake_sigstore import IDENTITY, ISSUER, FakeSigstore, Key, certificate, new_key, usage
 from tests.forge_gpg import gpg, gpg_home, signed_commit
 from tests.forge_signed import make_model, sha256, write_keys
 
@@ -134,16 +134,29 @@ def test_a_certificate_of_the_pinned_authority_signs() -> None:
         ({"start": dt.datetime.now(dt.UTC) - dt.timedelta(days=800)}, "validity", "the certificate .* expired: valid from"),
         ({"start": dt.datetime.now(dt.UTC) + dt.timedelta(days=2)}, "validity", "is not valid yet"),
         ({"eku": ExtendedKeyUsageOID.SERVER_AUTH}, "usage", r"another purpose .*: expected 1\.3\.6.*\.3\.3, found 1\.3\.6.*\.3\.1"),
-        ({"eku": None}, "usage", "another purpose .* found none"),
+        ({"eku": None, "may": usage(digital_signature=True, key_encipherment=True)}, "usage", "another purpose .* found none"),
+        ({"eku": None, "may": usage(digital_signature=True, key_agreement=True)}, "usage", "another purpose .* found none"),
+        ({"may": usage(key_encipherment=True)}, "usage", "may not make signatures: its key usage lacks digitalSignature"),
         ({"ca": True}, "certificate", "is a certificate authority and not a signer"),
     ],
-    ids=["expired", "not yet", "tls server", "no eku", "authority"],
+    ids=["expired", "not yet", "tls server", "no eku, encrypts", "no eku, agrees", "signs nothing", "authority"],
 )  # fmt: skip
 def test_a_certificate_must_be_valid_now_and_for_signing(leaf: dict[str, Any], check: str, message: str) -> None:
     """The reference accepts the expired one and the TLS server's: sigstore/model-transparency issue 663."""
     key = new_key()
     root, chain = chained(key, **leaf)
     refused(check, message, "oms", ARTIFACT, sealed(key, chain, statement()), Anchor(kind="x509", certificate=root, subject=SUBJECT))
+
+
+def test_a_certificate_without_a_purpose_signs_when_it_may_do_nothing_else() -> None:
+    """NVIDIA's certificates name none; who pins a purpose asks for one, and policy can ask where the lockfile does not."""
+    key = new_key()
+    root, chain = chained(key, eku=None)
+    anchor, bundle = Anchor(kind="x509", certificate=root, subject=SUBJECT), sealed(key, chain, statement())
+    assert verify("oms", ARTIFACT, bundle, anchor, Terms()).remarks[0].startswith("the certificate names no purpose")
+    refused("usage", "another purpose .* found none", "oms", ARTIFACT, bundle, replace(anchor, eku=CODE_SIGNING))
+    whole = sealed(key, [*chain, x509.load_pem_x509_certificate(root)], statement())
+    assert verify("oms", ARTIFACT, whole, anchor, Terms()).identity == SUBJECT, "the root may stand in the chain"
 
 
 def test_an_authority_that_may_issue_nothing_is_a_signer() -> None:
