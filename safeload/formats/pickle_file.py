@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import Final
 
 from safeload.formats.base import Contents, StreamPart
-from safeload.formats.streams import behind_a_gap, looks_like_pickle, probe
+from safeload.formats.streams import behind_a_gap, probe, sure_until
 from safeload.lean_dataclass import replace
 from safeload.source import Limits, Reading, Source
 from safeload.walk import Walk, finding, walk
@@ -55,13 +55,15 @@ class PickleFile:
         """Walk every stream; returns how many there are."""
         at: int | None = 0
         known: set[str] = set()
-        count = 0
+        count = sure = 0
         while at is not None and at < len(data):
             if count >= reading.limits.streams:
                 message = f"more than {reading.limits.streams} streams; the rest was not looked at"
                 contents.findings.append(finding("SL126", message, offset=at))
                 break
-            if count and not looks_like_pickle(data[at:]):
+            if count and at >= sure:
+                sure = at + sure_until(data[at:])
+            if count and at >= sure:
                 contents.findings.append(finding("SL126", f"{len(data) - at} bytes follow the last stream", offset=at))
                 behind_a_gap(contents, data, at, reading)
                 break

@@ -12,10 +12,11 @@ from safeload.source import Limits, Reading, Source
 from safeload.walk import Walk, finding, walk
 from safeload.walk.opcodes import OPCODES
 
-__all__ = ["behind_a_gap", "looks_like_pickle", "probe", "walk_behind", "walk_growing"]
+__all__ = ["behind_a_gap", "looks_like_pickle", "probe", "sure_until", "walk_behind", "walk_growing"]
 
 _MANY: Final = 1_000
 _GAP: Final = 1 << 16
+_BLANK: Final = b"\0 \t\r\n"
 _TRIED: Final = 32
 _PROTO: Final = re.compile(rb"\x80[\x02-\x05]")
 _PROBE: Final = Limits(opcodes=100_000, calls=10_000)
@@ -32,28 +33,46 @@ def looks_like_pickle(data: memoryview, size: int | None = None) -> bool:
         size: How many there are in all, when `data` is only the first part.
 
     A stream with a PROTO header is one, even when it breaks later: what comes before the break has been run by then.
-    Without the header it is one when it reaches STOP, or calls something before it breaks.
+    Without the header it is one when it reaches STOP and fills the data, or calls something before it breaks, or when what
+    follows it is one: a number or None in front of a stream must not hide it.
     """
     return probe(data, len(data) if size is None else size) or False
 
 
 def probe(data: memoryview, total: int) -> bool | None:
     """Like `looks_like_pickle`, and None when only more of the `total` bytes can tell."""
-    if len(data) < 2:
-        return False
-    if data[0] == 0x80:
-        return data[1] <= 5
-    if data[0] not in _FIRST:
-        return False
-    seen = walk(data, limits=_PROBE)
-    if seen.end is None:
-        if seen.truncated and len(data) < total and _fits(data, seen.error_offset, total):
-            return None
-        goes_on = seen.walker.opcodes > _PROBE.opcodes or (seen.truncated and len(data) < total and seen.walker.opcodes > _MANY)
-        # Naming a dangerous global imports it, even where the stream breaks right behind.
-        return seen.has_calls or goes_on or any(found.rule in ("SL101", "SL102") for found in seen.findings)
-    # A few bytes of text can reach STOP by chance ("N."): a stream that says nothing must at least fill the data.
-    return bool(seen.globals) or seen.end == total
+    return _told(data, total)[0]
+
+
+def sure_until(data: memoryview) -> int:
+    """How many bytes need no second question: up to the stream that told, and into it; 0 when this is no stream."""
+    found, at = _told(data, len(data))
+    return at + 1 if found else 0
+
+
+def _told(data: memoryview, total: int) -> tuple[bool | None, int]:
+    """The answer of `probe`, and where the stream begins that gave it."""
+    at = 0
+    for _ in range(_MANY):
+        if len(data) - at < 2:
+            return (None if len(data) < total else False), at
+        if data[at] == 0x80:
+            return data[at + 1] <= 5, at
+        if data[at] not in _FIRST:
+            return False, at
+        seen = walk(data, at, limits=_PROBE)
+        if seen.end is None:
+            if seen.truncated and len(data) < total and _fits(data, seen.error_offset, total):
+                return None, at
+            goes_on = seen.walker.opcodes > _PROBE.opcodes or (seen.truncated and len(data) < total and seen.walker.opcodes > _MANY)
+            # Naming a dangerous global imports it, even where the stream breaks right behind.
+            return seen.has_calls or goes_on or any(found.rule in ("SL101", "SL102") for found in seen.findings), at
+        if seen.globals or seen.end == total:
+            return True, at
+        # A few bytes of text can reach STOP by chance ("N."): what says nothing must fill the data, or another stream must follow.
+        window = bytes(data[seen.end : seen.end + _GAP])
+        at = seen.end + len(window) - len(window.lstrip(_BLANK))
+    return True, at
 
 
 def _fits(data: memoryview, at: int, total: int) -> bool:
@@ -98,7 +117,7 @@ def behind_a_gap(contents: Contents, data: memoryview, at: int, reading: Reading
     Whoever wrote it there knows where to find it. Bytes that happen to look like the beginning of one are let be.
     """
     window = bytes(data[at : at + _GAP])
-    first = len(window) - len(window.lstrip(b"\0 \t\r\n"))
+    first = len(window) - len(window.lstrip(_BLANK))
     places = [first, *(found.start() for found in itertools.islice(_PROTO.finditer(window), _TRIED))]
     for place in dict.fromkeys(places):
         seen = walk(data[at + place :], limits=_PROBE)
@@ -117,10 +136,13 @@ def walk_behind(contents: Contents, reading: Reading, part: StreamPart) -> None:
         return
     rest = len(part.data) - end
     contents.findings.append(replace(finding("SL126", f"{rest} bytes follow the stream", offset=end), member=part.member))
+    sure = 0
     for _ in range(64):
         if end is None or end >= len(part.data):
             return
-        if not looks_like_pickle(part.data[end:]):
+        if end >= sure:
+            sure = end + sure_until(part.data[end:])
+        if end >= sure:
             behind_a_gap(contents, part.data, end, reading, part.member)
             return
         extra = walk(part.data, end, limits=reading.limits, encoding=reading.encoding)

@@ -20,7 +20,6 @@ _WIDTH: Final = 6
 _DEPTH: Final = 5
 _LONGEST: Final = 400
 _PLAIN: Final = frozenset({k.BOOL, k.INT, k.FLOAT, k.STR, k.BYTES, k.BYTEARRAY, k.TUPLE, k.LIST, k.DICT, k.SET, k.FROZENSET})
-_FETCHERS: Final = frozenset({FETCHER, ("__builtin__", "getattr")})
 
 
 def findings_of(walker: Walker) -> list[Finding]:
@@ -34,7 +33,7 @@ def findings_of(walker: Walker) -> list[Finding]:
 
 def _globals(walker: Walker) -> list[Finding]:
     """One finding per global that is not modelled; the calls on it are shown as they would be written."""
-    from safeload.walk.names import deception_level, deceptive, know
+    from safeload.walk.names import deception_level, deceptive, know, know_called
 
     calls: dict[int, list[tuple[str, int, int, int, int]]] = {}
     for event in walker.events:
@@ -43,13 +42,15 @@ def _globals(walker: Walker) -> list[Finding]:
     for index, (module, attribute, offset, modelled, name) in enumerate(walker.globals):
         if modelled is not None or module is None:  # a stand-in of the machine's has a note of its own
             continue
-        fetcher = (module, attribute) in _FETCHERS
+        fetcher = (module, attribute) == FETCHER
         if fetcher and walker.fetches_only:
             continue
         knowledge = know(module, attribute)
         if fetcher:
             knowledge = _fetched(walker, [event for event in calls.get(index, []) if event[1] == index << 6 | k.UNKNOWN]) or knowledge
         mine = [event for event in calls.get(index, []) if event[0] not in ("APPEND", "APPENDS", "ADDITEMS", "SETITEM", "SETITEMS")]
+        if knowledge.level is Level.WARNING and any(_has_arguments(walker, event) for event in mine):
+            knowledge = know_called(module, attribute) or knowledge
         shown = escape(name)
         why = f" ({knowledge.reason})" if knowledge.reason else ""
         if knowledge.level is Level.ERROR:
@@ -82,6 +83,14 @@ def _fetched(walker: Walker, events: list[tuple[str, int, int, int, int]]) -> Kn
         if found.level is Level.ERROR:
             return found
     return Knowledge("builtins.getattr", Level.WARNING, None, "how pickle writes bound methods and nested classes")
+
+
+def _has_arguments(walker: Walker, event: tuple[str, int, int, int, int]) -> bool:
+    """Whether a call passes anything: an object that is made empty and filled by BUILD opens and loads nothing."""
+    name, _, args, _, _ = event
+    if name == "NEWOBJ_EX":
+        return args & 63 != k.TUPLE or any(part & 63 not in (k.TUPLE, k.DICT) or walker.children(part)[1] for part in walker.children(args)[0])
+    return name != "BUILD" and (args & 63 != k.TUPLE or walker.children(args)[1] > 0)
 
 
 def _class_of(walker: Walker, slot: int) -> tuple[str | None, str]:

@@ -6,6 +6,7 @@ Nothing that is described there is ever imported. What it holds:
 * `whole`: a module that is dangerous with all it holds. "code" is a plain module, "asyncio.*" a package with its submodules.
 * `functions`: a package whose functions are dangerous; its classes are as ordinary as any.
 * `names`: single attributes, dotted for methods. `anywhere`: attributes that mean the same in whatever module they are found.
+* `called`: classes that are ordinary where a stream names them, and reach files or models when it calls them with arguments.
 * `harmless`: attributes (or "*") that are ordinary data although they lie in a dangerous module.
 * `reviewed`: modules of the standard library that were looked at and hold nothing to list.
 * `purposes`: by longest prefix, what an ordinary global is for.
@@ -29,7 +30,7 @@ from typing import Final
 from safeload.findings import Level, escape
 from safeload.lean_dataclass import dataclass
 
-__all__ = ["CAPABILITIES", "Knowledge", "deception_level", "deceptive", "display", "know", "know_fetched"]
+__all__ = ["CAPABILITIES", "Knowledge", "deception_level", "deceptive", "display", "know", "know_called", "know_fetched"]
 
 CAPABILITIES: Final = (
     "runs code",
@@ -109,6 +110,7 @@ class _Table:
     trees: frozenset[str]
     functions: dict[str, int]
     names: dict[str, dict[str, int]]
+    called: dict[str, int]
     harmless: dict[str, frozenset[str]]
     anywhere: dict[str, int]
     purposes: dict[str, str]
@@ -137,6 +139,13 @@ def know(module: str, attribute: str) -> Knowledge:
         if verdict is not None:
             return Knowledge(shown, Level.ERROR, *verdict)
     return Knowledge(shown, Level.WARNING, None, _purpose(table, module, attribute))
+
+
+def know_called(module: str, attribute: str) -> Knowledge | None:
+    """Say what `module.attribute` does when it is called with arguments, where that is worse than naming it; None elsewhere."""
+    table = _table()
+    group = table.called.get(f"{module}.{attribute}")
+    return None if group is None else Knowledge(display(module, attribute), Level.ERROR, *table.groups[group])
 
 
 def know_fetched(module: str, attribute: str, fetched: str) -> Knowledge:
@@ -328,6 +337,7 @@ def _table() -> _Table:
     whole: dict[str, int] = {}
     functions: dict[str, int] = {}
     names: dict[str, dict[str, int]] = {}
+    called: dict[str, int] = {}
     anywhere: dict[str, int] = {}
     trees = set()
     for number, group in enumerate(data["groups"]):
@@ -341,6 +351,8 @@ def _table() -> _Table:
         anywhere.update(dict.fromkeys(group.get("anywhere", "").split(), number))
         for module, attributes in group.get("names", {}).items():
             names.setdefault(module, {}).update(dict.fromkeys(attributes.split(), number))
+        for module, attributes in group.get("called", {}).items():
+            called.update((f"{module}.{attribute}", number) for attribute in attributes.split())
     harmless = {module: frozenset(attributes.split()) for module, attributes in data["harmless"].items()}
     tops = frozenset(module.split(".")[0] for module in (*whole, *functions, *names))
     words = {key: frozenset(data[key].split()) for key in ("machinery", "handed-on", "lower-case-classes", "vendored")}
@@ -350,6 +362,7 @@ def _table() -> _Table:
         trees=frozenset(trees),
         functions=functions,
         names=names,
+        called=called,
         harmless=harmless,
         anywhere=anywhere,
         purposes=data["purposes"],

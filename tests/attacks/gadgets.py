@@ -20,13 +20,13 @@ PICKLESCAN: Final[list[Gadget]] = [
     ("GHSA-655q-fx9r-782v", "pip._internal.cli.main", "main", (EMPTY_LIST,)),
     ("GHSA-v7x6-rv5q-mhwc", "timeit", "timeit", (TEXT(""), CODE)),  # CVE-2025-71351
     ("GHSA-fj43-3qmq-673f", "numpy.testing._private.utils", "runstring", (CODE, EMPTY_DICT)),  # CVE-2025-71355
-    ("GHSA-4r9r-ch6f-vxmx", "torch.utils.bottleneck.__main__", "run_cprofile", (CODE, EMPTY_DICT)),
+    ("GHSA-4r9r-ch6f-vxmx", "torch.utils.bottleneck.__main__", "run_cprofile", (CODE, EMPTY_DICT)),  # CVE-2025-71366
     ("GHSA-4whj-rm5r-c2v8", "torch.utils.bottleneck.__main__", "run_autograd_prof", (CODE, EMPTY_DICT)),  # CVE-2025-71345
     ("GHSA-86cj-95qr-2p4f", "torch._dynamo.guards", "GuardBuilder.get", (EMPTY_DICT, CODE)),  # CVE-2025-71353
-    ("GHSA-f4x7-rfwp-v3xw", "torch.fx.experimental.symbolic_shapes", "ShapeEnv.evaluate_guards_expression", (EMPTY_DICT, CODE)),
+    ("GHSA-f4x7-rfwp-v3xw", "torch.fx.experimental.symbolic_shapes", "ShapeEnv.evaluate_guards_expression", (EMPTY_DICT, CODE)),  # CVE-2025-71356
     ("GHSA-f745-w6jp-hpxx", "torch.utils.collect_env", "run", (COMMAND,)),  # CVE-2025-71350
     ("GHSA-jhph-76pp-mggw", "torch.utils.collect_env", "run_and_read_all", (NONE, COMMAND)),
-    ("GHSA-h3qp-7fh3-f8h4", "torch.utils.data.datapipes.utils.decoder", "basichandlers", (TEXT("pickle"), BYTES(b""))),
+    ("GHSA-h3qp-7fh3-f8h4", "torch.utils.data.datapipes.utils.decoder", "basichandlers", (TEXT("pickle"), BYTES(b""))),  # CVE-2025-71369
     ("GHSA-vr7h-p6mm-wpmh", "torch.jit.unsupported_tensor_ops", "execWrapper", (CODE, EMPTY_DICT, EMPTY_DICT)),  # CVE-2025-71370
     ("GHSA-vv6j-3g6g-2pvj", "torch.utils._config_module", "ConfigModule.load_config", (EMPTY_DICT, BYTES(b""))),  # CVE-2025-71348
     ("GHSA-5qwp-399c-mjwf", "trace", "Trace.run", (EMPTY_DICT, CODE)),
@@ -42,7 +42,7 @@ PICKLESCAN: Final[list[Gadget]] = [
     ("GHSA-6w4w-5w54-rjvr", "idlelib.autocomplete", "AutoComplete.get_entity", (EMPTY_DICT, CODE)),  # CVE-2025-71358
     ("GHSA-7cq8-mj8x-j263", "idlelib.autocomplete", "AutoComplete.fetch_completions", (EMPTY_DICT, CODE)),
     ("GHSA-8r4j-24qv-fmq9", "idlelib.calltip", "Calltip.fetch_tip", (EMPTY_DICT, CODE)),  # CVE-2025-71361
-    ("GHSA-9xph-j2h6-g47v", "idlelib.calltip", "get_entity", (CODE,)),
+    ("GHSA-9xph-j2h6-g47v", "idlelib.calltip", "get_entity", (CODE,)),  # CVE-2025-71360
     ("GHSA-m869-42cg-3xwr", "idlelib.run", "Executive.runcode", (EMPTY_DICT, CODE)),  # CVE-2025-71342
     ("GHSA-j343-8v2j-ff7w", "idlelib.pyshell", "ModifiedInterpreter.runcommand", (EMPTY_DICT, CODE)),  # CVE-2025-71357
     ("GHSA-3gf5-cxq9-w223", "idlelib.pyshell", "ModifiedInterpreter.runcode", (EMPTY_DICT, CODE)),  # CVE-2025-71340
@@ -101,7 +101,9 @@ FICKLING: Final[list[Gadget]] = [
     ("GHSA-5cxw-w2xg-2m8h", "platform", "_syscmd_file", (TEXT("x"),)),
     ("GHSA-5cxw-w2xg-2m8h", "platform", "_syscmd_ver", ()),
     ("GHSA-m6fh-58r7-x697", "_posixsubprocess", "fork_exec", ()),
-    ("GHSA-m6fh-58r7-x697", "site", "addsitedir", (TEXT("x"),)),
+    ("GHSA-m6fh-58r7-x697", "site", "addsitedir", (TEXT("x"),)),  # CVE-2026-14534
+    ("GHSA-m6fh-58r7-x697", "site", "execsitecustomize", ()),
+    ("GHSA-m6fh-58r7-x697", "atexit", "_run_exitfuncs", ()),
     ("GHSA-m6fh-58r7-x697", "atexit", "register", (NONE,)),
     ("GHSA-wccx-j62j-r448", "pickle", "loads", (BYTES(b"N."),)),
     ("GHSA-wccx-j62j-r448", "pickle", "Unpickler", (NONE,)),
@@ -123,6 +125,7 @@ MODELSCAN: Final[list[Gadget]] = [
     ("modelscan#263", "pip", "main", (EMPTY_LIST,)),
     ("modelscan#331", "importlib", "import_module", (TEXT("builtins"),)),
     ("modelscan#28", "dill._dill", "_create_function", (NONE,)),
+    ("modelscan#267", "pickle", "loads", (BYTES(b"N."),)),
 ]
 
 LOADERS: Final[list[Gadget]] = [
@@ -174,4 +177,41 @@ KINDS: Final[list[Gadget]] = [
     ("state", "gc", "disable", ()),
 ]
 
-EVERY: Final = [*PICKLESCAN, *FICKLING, *MODELSCAN, *LOADERS, *KINDS]
+# Shown in public against one scanner or another, and told in no advisory.
+SHOWN: Final[list[Gadget]] = [
+    ("shown", "distutils.spawn", "spawn", (EMPTY_LIST,)),
+    ("shown", "distutils.core", "run_setup", (TEXT("x"),)),
+    ("shown", "_bootsubprocess", "check_output", (EMPTY_LIST,)),
+    ("shown", "multiprocessing.spawn", "prepare", (EMPTY_DICT,)),
+    ("shown", "sched", "scheduler.run", (NONE,)),
+    ("shown", "pydoc", "pipepager", (TEXT(""), COMMAND)),
+    ("shown", "site", "addpackage", (TEXT("x"), TEXT("y"), NONE)),
+    ("shown", "importlib.machinery", "SourceFileLoader", (TEXT("x"), TEXT("y"))),
+    ("shown", "zipimport", "zipimporter", (TEXT("x"),)),
+    ("shown", "inspect", "getattr_static", (TEXT("x"), TEXT("y"))),
+    ("shown", "operator", "call", (NONE,)),
+    ("shown", "code", "compile_command", (CODE,)),
+    ("shown", "logging.config", "dictConfig", (EMPTY_DICT,)),
+    ("shown", "logging.config", "fileConfig", (TEXT("x"),)),
+    ("shown", "gettext", "install", (TEXT("x"),)),
+    ("shown", "sysconfig", "get_paths", ()),
+    ("shown", "codecs", "open", (TEXT("x"),)),
+    ("shown", "io", "open", (TEXT("x"), TEXT("w"))),
+    ("shown", "lzma", "open", (TEXT("x"),)),
+    ("shown", "xml.etree.ElementTree", "parse", (TEXT("x"),)),
+    ("shown", "numpy", "memmap", (TEXT("x"),)),
+    ("shown", "http.client", "HTTPSConnection", (TEXT("localhost"),)),
+    ("shown", "logging.handlers", "HTTPHandler", (TEXT("localhost"), TEXT("/"))),
+    ("shown", "xmlrpc.client", "ServerProxy", (TEXT("x"),)),
+    ("shown", "torch.ops", "load_library", (TEXT("x"),)),
+    ("shown", "torch.utils.model_zoo", "load_url", (TEXT("x"),)),
+    ("shown", "gensim.utils", "unpickle", (TEXT("x"),)),
+    ("shown", "mako.template", "Template", (CODE,)),
+    ("shown", "pandas", "read_pickle", (TEXT("x"),)),
+    ("shown", "yaml", "unsafe_load", (TEXT("x"),)),
+]
+
+EVERY: Final = [*PICKLESCAN, *FICKLING, *MODELSCAN, *LOADERS, *KINDS, *SHOWN]
+
+# Classes that an honest pickle names as well: a warning to name, an error to call with arguments.
+ONLY_CALLED: Final = {"numpy.memmap"}

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from safeload.findings import Level
 from safeload.walk import names
-from safeload.walk.names import CAPABILITIES, deception_level, deceptive, display, know, know_fetched
+from safeload.walk.names import CAPABILITIES, deception_level, deceptive, display, know, know_called, know_fetched
 
 TABLE = Path(names.__file__).with_name("names.json")
 
@@ -253,14 +253,25 @@ def test_every_module_of_the_standard_library_is_accounted_for() -> None:
     assert sorted(name for name in sys.stdlib_module_names if name not in tops and not platform_data.match(name)) == []
 
 
+def test_a_class_that_opens_what_it_is_called_with_is_a_warning_to_name() -> None:
+    """An array that was mapped from a file is pickled with the class as an argument, and a booster as an empty object with state."""
+    for module, attribute in (("numpy", "memmap"), ("xgboost.core", "Booster"), ("ultralytics", "YOLO")):
+        assert know(module, attribute).level is Level.WARNING
+        called = know_called(module, attribute)
+        assert called is not None
+        assert called.level is Level.ERROR
+    assert know_called("numpy", "ndarray") is None
+
+
 def test_the_table_is_in_order() -> None:
     """Sorted words make readable diffs; a word twice would hide which reason counts."""
     data = json.loads(TABLE.read_text("ascii"))
     for group in data["groups"]:
         assert group["capability"] in CAPABILITIES
-        lists = [group.get("whole", ""), group.get("functions", ""), *group.get("names", {}).values()]
+        lists = [group.get("whole", ""), group.get("functions", ""), *group.get("names", {}).values(), *group.get("called", {}).values()]
         assert [words for words in lists if words.split() != sorted(set(words.split()))] == []
         assert list(group.get("names", {})) == sorted(group.get("names", {}))
+        assert list(group.get("called", {})) == sorted(group.get("called", {}))
     for key in ("harmless", "purposes"):
         assert list(data[key]) == sorted(data[key])
     whole = [entry for group in data["groups"] for entry in (*group.get("whole", "").split(), *group.get("functions", "").split())]
