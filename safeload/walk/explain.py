@@ -89,7 +89,8 @@ def _has_arguments(walker: Walker, event: tuple[str, int, int, int, int]) -> boo
     """Whether a call passes anything: an object that is made empty and filled by BUILD opens and loads nothing."""
     name, _, args, _, _ = event
     if name == "NEWOBJ_EX":
-        return args & 63 != k.TUPLE or any(part & 63 not in (k.TUPLE, k.DICT) or walker.children(part)[1] for part in walker.children(args)[0])
+        parts = walker.children(args)[0] if args & 63 == k.TUPLE else [args]
+        return any(part & 63 not in (k.TUPLE, k.DICT) or walker.children(part)[1] for part in parts)
     return name != "BUILD" and (args & 63 != k.TUPLE or walker.children(args)[1] > 0)
 
 

@@ -23,7 +23,8 @@ PICKLESCAN: Final[list[Gadget]] = [
     ("GHSA-4r9r-ch6f-vxmx", "torch.utils.bottleneck.__main__", "run_cprofile", (CODE, EMPTY_DICT)),  # CVE-2025-71366
     ("GHSA-4whj-rm5r-c2v8", "torch.utils.bottleneck.__main__", "run_autograd_prof", (CODE, EMPTY_DICT)),  # CVE-2025-71345
     ("GHSA-86cj-95qr-2p4f", "torch._dynamo.guards", "GuardBuilder.get", (EMPTY_DICT, CODE)),  # CVE-2025-71353
-    ("GHSA-f4x7-rfwp-v3xw", "torch.fx.experimental.symbolic_shapes", "ShapeEnv.evaluate_guards_expression", (EMPTY_DICT, CODE)),  # CVE-2025-71356
+    # CVE-2025-71356
+    ("GHSA-f4x7-rfwp-v3xw", "torch.fx.experimental.symbolic_shapes", "ShapeEnv.evaluate_guards_expression", (EMPTY_DICT, CODE)),
     ("GHSA-f745-w6jp-hpxx", "torch.utils.collect_env", "run", (COMMAND,)),  # CVE-2025-71350
     ("GHSA-jhph-76pp-mggw", "torch.utils.collect_env", "run_and_read_all", (NONE, COMMAND)),
     ("GHSA-h3qp-7fh3-f8h4", "torch.utils.data.datapipes.utils.decoder", "basichandlers", (TEXT("pickle"), BYTES(b""))),  # CVE-2025-71369

@@ -31,7 +31,12 @@ def test_names_kept_as_attributes_of_an_allowed_function() -> None:
         for name, text in (("a", "os"), ("b", "system"))
     ]
     fetched = forge.stream(
-        forge.GLOBAL("numpy", "prod.a"), forge.LINE("PUT", b"0"), forge.GLOBAL("numpy", "prod.b"), forge.LINE("PUT", b"1"), forge.POP, forge.POP
+        forge.GLOBAL("numpy", "prod.a"),
+        forge.LINE("PUT", b"0"),
+        forge.GLOBAL("numpy", "prod.b"),
+        forge.LINE("PUT", b"1"),
+        forge.POP,
+        forge.POP,
     )
     name = forge.stream(forge.LINE("GET", b"0"), forge.LINE("GET", b"1"), forge.STACK_GLOBAL)
     report = refused(_file(forge.GLOBAL("numpy", "prod"), *kept, forge.POP, fetched, _called(name, forge.TEXT("true"))), "SL107", "SL108")
@@ -157,7 +162,9 @@ def test_the_streams_inside_an_exported_program(member: str) -> None:
         assert any(found.member and member in found.member for found in report.findings)
 
 
-@pytest.mark.parametrize("first", [PLAIN, b"N.", b"I1\n.", b"K\1.\n\n", b"N.K\1.U\1a."], ids=["a dict", "None", "a number", "with a gap", "three"])
+@pytest.mark.parametrize(
+    "first", [PLAIN, b"N.", b"I1\n.", b"K\1.\n\n", b"N.K\1.U\1a."], ids=["a dict", "None", "a number", "with a gap", "three"]
+)
 def test_a_benign_stream_first_and_an_operand_that_breaks_a_reader(first: bytes) -> None:
     """Globals seen before an operand that a reader cannot parse were once reported as all there is."""
     ordinary = forge.stream(forge.GLOBAL("collections", "OrderedDict"), forge.EMPTY_TUPLE, forge.REDUCE, forge.POP)
