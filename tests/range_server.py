@@ -30,7 +30,8 @@ class Served:
         redirect: Where to, or None.
         lie: Headers that replace what is right.
         conditional: Whether If-Match is kept to.
-        change_after: After so many answers the entity tag is another one.
+        change_after: After so many answers it is another file.
+        change: What tells: "etag", "modified" or "size".
         slow: Seconds before each 100 bytes of a body.
         status: Instead of a file.
     """
@@ -45,6 +46,7 @@ class Served:
     lie: dict[str, str] = field(default_factory=dict)
     conditional: bool = True
     change_after: int | None = None
+    change: str = "etag"
     slow: float = 0.0
     status: int | None = None
     sent: int = 0
@@ -89,22 +91,24 @@ class _Handler(BaseHTTPRequestHandler):
             self._file(served)
 
     def _file(self, served: Served) -> None:
-        etag = served.etag
+        etag, modified, size = served.etag, served.modified, served.size
         if served.change_after is not None and len(served.requests) > served.change_after:
-            etag = '"two"'
+            etag = '"two"' if served.change == "etag" else etag
+            modified = "Tue, 02 Jun 2026 00:00:00 GMT" if served.change == "modified" else modified
+            size -= 1000 * (served.change == "size")
         if served.conditional and self.headers.get("If-Match", etag) != etag:
             self._answer(412, {}, b"")
             return
-        headers = {"ETag": etag, "Last-Modified": served.modified}
+        headers = {"ETag": etag, "Last-Modified": modified}
         found = _RANGE.fullmatch(self.headers.get("Range", ""))
         if found is None or not served.ranges:
             self._answer(200, headers, served.read(0, min(served.size, 1 << 20)), served)
             return
-        start, stop = int(found[1]), min(int(found[2]) + 1, served.size)
-        if start >= served.size:
-            self._answer(416, {**headers, "Content-Range": f"bytes */{served.size}"}, b"")
+        start, stop = int(found[1]), min(int(found[2]) + 1, size)
+        if start >= size:
+            self._answer(416, {**headers, "Content-Range": f"bytes */{size}"}, b"")
             return
-        self._answer(206, {**headers, "Content-Range": f"bytes {start}-{stop - 1}/{served.size}"}, served.read(start, stop), served)
+        self._answer(206, {**headers, "Content-Range": f"bytes {start}-{stop - 1}/{size}"}, served.read(start, stop), served)
 
     def _answer(self, code: int, headers: dict[str, str], body: bytes, served: Served | None = None) -> None:
         self.send_response(code)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
 
 from safeload.directory import matches
@@ -10,7 +10,6 @@ from safeload.errors import SafeloadError
 from safeload.findings import escape
 from safeload.remote import Address, shown
 from safeload.remote.marks import mark_of
-from safeload.remote.patience import patiently, usual
 from safeload.scanning.jobs import Job, Skipped
 
 __all__ = ["below"]
@@ -47,57 +46,38 @@ def below(url: str, *, include: Sequence[str] = (), exclude: Sequence[str] = ())
 
 
 def _tree(address: Address, where: str) -> Iterator[tuple[Job, str]]:
-    """A file system of fsspec, one directory after the other: a listing of everything would grow with the number of files."""
-    from safeload.remote.file_systems import file_system, guarded
+    """A file system of fsspec, one directory after the other, and page by page where it has pages: files, then directories."""
+    from safeload.remote.listing import Listing
 
-    system, root = file_system(address, where)
-    root, base = root.rstrip("/"), address.url.rstrip("/")
+    listing, base = Listing(address, where), address.url.rstrip("/")
     todo = [""]
     while todo:
         folder = todo.pop()
-        place = f"{root}/{folder}".rstrip("/")
-
-        def listing(place: str = place) -> list[dict[str, Any]]:
-            entries: list[dict[str, Any]] = guarded(where, lambda: system.ls(place, detail=True))
-            return entries
-
+        later: list[str] = []
         try:
-            entries = patiently(listing, usual(), where)
+            for page in listing.pages(folder):
+                for relative, entry in sorted(page, key=lambda found: found[0]):
+                    found = _entry(base, relative, entry)
+                    if found is None:
+                        later.append(f"{relative}/")
+                    else:
+                        yield found, relative
         except (SafeloadError, OSError) as error:
             why = error.message if isinstance(error, SafeloadError) else (error.strerror or str(error)).lower()
             yield Job(f"{base}/{folder}", True, f"the directory cannot be listed: {why}"), folder
-            continue
-        later = []
-        for relative, entry in sorted(_named(entries, root, folder)):
-            kind, size = entry.get("type"), entry.get("size")
-            path = f"{base}/{relative}"
-            if kind == "directory":
-                if relative.count("/") > _DEPTH:
-                    yield Job(path, True, f"directories are nested deeper than {_DEPTH} levels"), relative
-                else:
-                    later.append(f"{relative}/")
-            elif kind == "file" and isinstance(size, int):
-                yield Job(path, True, None, size, mark_of(path, size, entry) or None), relative
-            else:
-                yield Job(path, True, "not a file with a size"), relative
-        todo.extend(reversed(later))
+        todo.extend(sorted(later, reverse=True))
 
 
-class _Entry(dict[str, Any]):
-    """Sorts by its place alone."""
-
-    def __lt__(self, other: object) -> bool:
-        return False
-
-
-def _named(entries: list[dict[str, Any]], root: str, folder: str) -> Iterator[tuple[str, _Entry]]:
-    """The entries that lie below, by their path from the root; a store lists a prefix's own marker among them."""
-    front = f"{root.lstrip('/')}/" if root.strip("/") else ""
-    for entry in entries:
-        name = str(entry.get("name", "")).lstrip("/").rstrip("/")
-        relative = name.removeprefix(front)
-        if relative.startswith(folder) and relative not in ("", folder.rstrip("/")) and name != root.strip("/"):
-            yield relative, _Entry(entry)
+def _entry(base: str, relative: str, entry: Mapping[str, Any]) -> Job | None:
+    """What one entry of a listing is to a scan; None for a directory that is to be listed itself."""
+    kind, size, path = entry.get("type"), entry.get("size"), f"{base}/{relative}"
+    if "" in relative.split("/"):
+        return Job(path, True, "a name with an empty part, which not all tools lead to the same place")
+    if kind == "directory":
+        return Job(path, True, f"directories are nested deeper than {_DEPTH} levels") if relative.count("/") > _DEPTH else None
+    if kind == "file" and isinstance(size, int):
+        return Job(path, True, None, size, mark_of(path, size, entry) or None)
+    return Job(path, True, "not a file with a size")
 
 
 def _hub(url: str, where: str) -> Iterator[tuple[Job, str]]:

@@ -10,6 +10,7 @@ import pytest
 
 import safeload
 from safeload.findings import Outcome
+from tests.forge_cli import DATA
 from tests.large_files import write_large
 from tests.services.starting import free_port, python, running
 
@@ -46,3 +47,15 @@ def test_an_object_by_ranges(system: Any, here: Path) -> None:
         safeload.scan("gs://models/none.pt")
     names = [report.path for report in safeload.scan_many(["gs://models/"])]
     assert names == ["gs://models/big.pt"]
+
+
+def test_a_long_listing_comes_in_pages(system: Any, here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from safeload.remote import listing
+
+    names = [f"hub/{number:02}.pkl" for number in range(7)] + ["hub/sub/a.pkl"]
+    for name in names:
+        system.pipe_file(f"models/{name}", DATA)
+    monkeypatch.setattr(listing, "_PAGE", 3)
+    found = list(safeload.scan_many(["gs://models/hub/"], journal="j.db"))
+    assert [report.path.removeprefix("gs://models/") for report in found] == names
+    assert list(safeload.scan_many(["gs://models/hub/"], journal="j.db")) == found

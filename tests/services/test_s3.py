@@ -102,6 +102,36 @@ def test_a_prefix_is_walked_like_the_directory(bucket: Any, here: Path, capsys: 
     assert [entry["path"] for entry in again["files"]] == ["s3://models/hub/hostile.pt", "s3://models/hub/model.pt"]
 
 
+def test_a_long_listing_comes_in_pages(bucket: Any, here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A prefix with a million objects is never in memory as a whole, and its order is that of one page."""
+    from safeload.remote import listing
+
+    names = [f"hub/{number:02}.pkl" for number in range(25)] + ["hub/sub/a.pkl", "hub/sub/b/c.pkl", "hub/07b/x.pkl"]
+    for name in names:
+        put(bucket, name, CALL if name == "hub/13.pkl" else DATA)
+    put(bucket, "hub/sub/", b"")
+    whole = list(safeload.scan_many(["s3://models/hub/"]))
+    monkeypatch.setattr(listing, "_PAGE", 4)
+    pages = list(listing.Listing(Address.of("s3://models/hub/"), "hub").pages(""))  # type: ignore[arg-type]  # it is one
+    assert len(pages) == 7
+    assert list(safeload.scan_many(["s3://models/hub/"])) == whole
+    assert [found.path.removeprefix("s3://models/") for found in whole] == [
+        *names[:25], "hub/07b/x.pkl", "hub/sub/a.pkl", "hub/sub/b/c.pkl"
+    ]  # fmt: skip
+    with pytest.raises(FileNotFoundError):
+        list(listing.Listing(Address.of("s3://models/none/"), "none").pages(""))  # type: ignore[arg-type]
+
+
+def test_a_key_with_an_empty_part_is_not_passed_by(bucket: Any, here: Path) -> None:
+    """Stores take any text as a key; whoever hides a file behind two slashes has it counted."""
+    put(bucket, "hub/a.pkl", DATA)
+    put(bucket, "hub//b.pkl", CALL)
+    put(bucket, "hub/sub//c.pkl", CALL)
+    reports = [found for found in safeload.scan_many(["s3://models/hub/"]) if isinstance(found, Report)]
+    outcomes = {report.path.removeprefix("s3://models/hub/"): report.decision.outcome.value for report in reports}
+    assert outcomes == {"a.pkl": "allowed", "": "error", "sub/": "error"}
+
+
 def test_the_journal_knows_objects_by_their_tags(bucket: Any, here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from safeload.scanning import one_file
 

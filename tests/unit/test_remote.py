@@ -237,6 +237,18 @@ def test_a_file_that_changes_meanwhile_has_no_verdict(conditional: bool, after: 
     assert not report.findings
 
 
+@pytest.mark.parametrize("change", ["etag", "modified", "size"])
+@pytest.mark.parametrize("etag", ['"one"', 'W/"one"', ""])
+def test_whatever_tells_a_change_is_looked_at(change: str, etag: str, here: Path) -> None:
+    """Weak tags bind no server, dates are all that some give, and a size is the least that every answer has."""
+    write_large(here / "big.pt", storages=3, nbytes=1 << 20)
+    served = Served(here / "big.pt", change_after=1, conditional=False, etag=etag, change=change)
+    with serve({"/big.pt": served}) as at:
+        report = safeload.scan(f"{at}/big.pt")
+    assert "changed while it was read" in str(report.error)
+    assert report.decision.outcome is Outcome.ERROR
+
+
 def test_what_was_seen_before_the_connection_broke_stays(here: Path) -> None:
     """A failure makes no finding, and takes none away."""
     write_large(here / "big.pt", storages=1, nbytes=1 << 20, hostile=True)
