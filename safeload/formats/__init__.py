@@ -154,6 +154,12 @@ def _torchserve() -> Format:
     return TorchServeFile()
 
 
+def _python() -> Format:
+    from safeload.formats.source_file import PythonFile
+
+    return PythonFile()
+
+
 def _requirements() -> Format:
     from safeload.formats.hub_files import RequirementsFile
 
@@ -194,6 +200,12 @@ def _tensorflow() -> Format:
     from safeload.formats.tensorflow_file import TensorflowFile
 
     return TensorflowFile()
+
+
+def _tensorflow_text() -> Format:
+    from safeload.formats.tensorflow_text import TensorflowTextFile
+
+    return TensorflowTextFile()
 
 
 def _tensorflow_checkpoint() -> Format:
@@ -387,10 +399,12 @@ FORMATS: Final[tuple[Format, ...]] = (
     _Reader("joblib", _may_be_joblib, _joblib),
     _PICKLE,
     _Reader("msgpack", first.may_be_msgpack, _msgpack),
+    _Reader("tf-text", first.may_be_graph_text, _tensorflow_text),
     _Reader("index", first.may_be_json, _index),
     _Reader("config", first.may_be_config, _config),
     _Reader("chat-template", first.may_be_text, _template),
     _Reader("requirements", first.may_be_text, _requirements),
+    _Reader("python-source", first.may_be_python, _python),
     _Reader("mlmodel", first.may_be_yaml, _mlmodel),
     _Reader("yaml", first.may_be_yaml, _yaml),
     _Reader("hdf5", lambda source: first.hdf5_start(source, front=True) is not None, _hdf5),

@@ -26,12 +26,14 @@ __all__ = [
     "may_be_dcp_metadata",
     "may_be_fasttext",
     "may_be_gguf",
+    "may_be_graph_text",
     "may_be_json",
     "may_be_keras_json",
     "may_be_lightgbm",
     "may_be_msgpack",
     "may_be_npy",
     "may_be_onnx",
+    "may_be_python",
     "may_be_safetensors",
     "may_be_sentencepiece",
     "may_be_sevenzip",
@@ -192,6 +194,17 @@ def may_be_config(source: Source) -> bool:
 def may_be_text(source: Source) -> bool:
     """A small file without zero bytes at its front."""
     return 0 < source.size <= _TEXT and b"\0" not in source.head(512)
+
+
+def may_be_graph_text(source: Source) -> bool:
+    """A comment, or the first letter of a field of a graph or a SavedModel."""
+    head = source.head(64).removeprefix(b"\xef\xbb\xbf").lstrip()
+    return head.startswith((b"#", b"node", b"library", b"version", b"meta_", b"graph_def", b"saved_model")) or not head
+
+
+def may_be_python(source: Source) -> bool:
+    """A small text that is named as Python wants it."""
+    return source.path is not None and source.path.endswith(".py") and may_be_text(source)
 
 
 def may_be_yaml(source: Source) -> bool:

@@ -39,7 +39,11 @@ _OTHER: Final = (
 
 # What a loader of models may well open, and no reader here does.
 _FOREIGN: Final = (
-    (0, b"lmgg", "a GGML model"), (0, b"tjgg", "a GGML model"),
+    (0, b"lmgg", "a GGML model"), (0, b"fmgg", "a GGML model"), (0, b"tjgg", "a GGML model"), (0, b"algg", "a GGML adapter"),
+    (0, b"\x0c\xdb:*", "the manifest of a TensorStore database (Orbax)"), (0, b"\x0c\xdb \xde", "a node of a TensorStore database (Orbax)"),
+    (0, b"ftrt", "a TensorRT engine: compiled code"), (0, b"ptrt", "a TensorRT engine: compiled code"),
+    (0, b"X\n\0\0\0", "objects of R"), (0, b"RDX2\n", "a workspace of R"), (0, b"RDX3\n", "a workspace of R"),
+    (0, b"\x12\1\0\0\0\0\0\0", "an MXNet model's parameters"), (0, b"RKNN", "an RKNN model"),
     (4, b"ORTM", "an ONNX Runtime model (.ort)"), (0, b"\x1f\x8b", "gzip-compressed data"), (0, b"BZh", "bzip2-compressed data"),
     (0, b"\xfd7zXZ\0", "xz-compressed data"), (0, b"\x28\xb5\x2f\xfd", "zstd-compressed data"),
     (0, b"\x04\x22\x4d\x18", "lz4-compressed data"),

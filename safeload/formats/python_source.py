@@ -7,11 +7,12 @@ no farther. Code that calls nothing dangerous by name is not thereby harmless, w
 from __future__ import annotations
 
 import io
+import re
 import tokenize
 from collections.abc import Iterator
 from typing import Final
 
-from safeload.findings import Level, escape
+from safeload.findings import escape
 from safeload.formats.code_text import reads_like_code
 from safeload.walk.names import know
 
@@ -20,7 +21,23 @@ __all__ = ["LARGEST", "dangerous_calls"]
 LARGEST: Final = 256 << 10
 _MOST: Final = 50
 _LONGEST: Final = 21  # tokens of a name with dots
-_SEVERE: Final = frozenset({"runs code", "starts a process", "runs an interpreter", "loads a native library"})
+# What is dangerous for a pickle to call is mostly ordinary in source, where its arguments can be seen (`dataclass`, `parse_args`): here
+# only what runs something else counts.
+_RUNS: Final = re.compile(
+    r"(?:(?:builtins|__builtins__)\.)?(?:eval|exec|execfile|__import__)\Z"
+    r"|(?:os|posix|nt)\.(?:system|popen\d?|exec[lv]p?e?|spawn[lv]p?e?|posix_spawnp?|startfile|fork(?:pty)?|dup2)\Z"
+    r"|(?:subprocess|commands|popen2)\.(?:run|Popen\d?|call|check_call|check_output|get(?:status)?output|popen\d)\Z"
+    r"|asyncio\.(?:subprocess\.)?create_subprocess_(?:exec|shell)\Z|pty\.(?:spawn|fork)\Z|_posixsubprocess\.fork_exec\Z"
+    r"|ctypes\.(?:CDLL|PyDLL|WinDLL|OleDLL|(?:cdll|pydll|windll|oledll)\.LoadLibrary)\Z|_ctypes\.dlopen\Z|cffi\.FFI\Z"
+    r"|(?:runpy\.run_\w+|imp\.load_\w+|code\.(?:interact|Interactive\w+)|marshal\.loads?|types\.(?:CodeType|FunctionType))\Z"
+    r"|pip\.(?:main|_internal\.(?:cli\.main\.)?main)\Z"
+    r"|torch\.utils\.cpp_extension\.load(?:_inline)?\Z|torch\.(?:ops|classes)\.load_library\Z"
+)
+_HIDDEN: Final = re.compile(
+    r"\b(?:import_module|reload)\(\s*['\"](?:os|posix|nt|subprocess|pty|ctypes|builtins|commands)['\"]"
+    r"|\bgetattr\(\s*(?:os|posix|subprocess|pty|ctypes|builtins|__builtins__)\s*,"
+    r"|\b__builtins__\s*\[|\bsys\.modules\s*\[\s*['\"](?:os|posix|nt|subprocess|pty|ctypes|builtins)['\"]"
+)
 _SKIPPED: Final = frozenset((tokenize.NL, tokenize.COMMENT, tokenize.INDENT, tokenize.DEDENT, tokenize.ENCODING))
 
 
@@ -34,10 +51,12 @@ def dangerous_calls(text: str) -> list[tuple[int, str]]:
     try:
         for line, dotted in _calls(text):
             module, _, name = dotted.rpartition(".")
-            known = know(module or "builtins", name)
-            severe = known.capability in _SEVERE or dotted == "__import__"
-            if known.level is Level.ERROR and severe and len(found) < _MOST:
+            if _RUNS.match(dotted) and len(found) < _MOST:
+                known = know(module or "builtins", name)
                 found.setdefault(dotted, (line, f"calls {known.name} ({known.reason})"))
+        hidden = _HIDDEN.search(text)
+        if hidden is not None:
+            found.setdefault("", (text.count("\n", 0, hidden.start()) + 1, f"looks up what runs code: '{escape(hidden[0], 60)}'"))
     except (tokenize.TokenError, SyntaxError, RecursionError, ValueError):
         what = reads_like_code(text)
         if what is not None:

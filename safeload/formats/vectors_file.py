@@ -28,6 +28,7 @@ _LONGEST_WORD: Final = 1 << 16
 _CHUNK: Final = 1 << 20
 _MOST_WORDS: Final = 50_000_000
 _WORD2VEC: Final = re.compile(rb"(\d{1,10}) (\d{1,6})\n")
+_WRITTEN: Final = re.compile(rb"[^ \n]{1,1000}(?: -?\d[\d.e+-]*){1,8}[ \n]")  # numbers as text: the other form of such files, and a text
 _LOOKED_AT: Final = 1_000
 _WHOLE: Final = 64 << 20
 
@@ -167,6 +168,8 @@ class Word2VecFile:
         if not count or not dim or not count * (4 * dim + 2) <= left <= count * (4 * dim + 1000):
             return False
         at = match.end()
+        if _WRITTEN.match(head, at):
+            return False
         for _ in range(min(count, _LOOKED_AT)):
             start = at + (head[at : at + 1] == b"\n")
             space = head.find(b" ", start, start + 1000)

@@ -93,8 +93,8 @@ def _scan(job: Job, context: Context, settings: Settings) -> Done:
                 from safeload.formats.not_a_model import plainly_no_model
 
                 why_not = plainly_no_model(source)
-                if why_not is not None:
-                    return Done(Skipped(shown(job.path), why_not), _mark(source))
+                if why_not is not None:  # what lies beside code may be another thing next time
+                    return Done(Skipped(shown(job.path), why_not), None if job.path.endswith(".py") else _mark(source))
                 if source.path is not None:
                     from safeload.formats.beside import described_by
 
@@ -119,7 +119,7 @@ def _settled(report: Report, job: Job) -> bool:
     """Whether the same bytes give the same report: not where something else was read too, a package was missing, or a name asked."""
     if report.format == "unknown" and not job.walked:
         return False
-    beside = report.format in ("index", "openvino") or any(found.rule == "SL718" for found in report.findings)
+    beside = report.format in ("index", "openvino", "python-source") or any(found.rule == "SL718" for found in report.findings)
     return not beside and not (report.error is not None and "safeload[" in report.error)
 
 

@@ -27,7 +27,7 @@ ROWS: Final = [
         title="Hub repository",
         written_by="transformers, sentence-transformers, diffusers and PEFT, with weights in any of the formats here",
         reads=(
-            "every file; a configuration, template or list of requirements is listed (as `config`, `yaml`, `chat-template`, `requirements`)"
+            "every file; a configuration, Python file, template or list of requirements is listed (as `config`, `yaml`, `python-source`, …)"
             " when it names code, reaches out or cannot be judged, and skipped as text otherwise"
         ),
         loads="its weights, by their own format",
@@ -59,6 +59,10 @@ ROWS: Final = [
             ),
             "requirements by address": (lambda: _repository({"requirements.txt": "x @ git+https://host/x.git\n"}), "SL826"),
             "YAML that makes Python objects": (lambda: _repository({"x.yaml": "a: !!python/object/apply:os.system ['id']\n"}), "SL823"),
+            "code beside the weights that starts a process": (
+                lambda: _repository({"handler.py": "import subprocess\nsubprocess.run(['id'])\n"}),
+                "SL864",
+            ),
             "a pickle beside the weights": (lambda: {**_repository(), "x.bin": b"cos\nsystem\n(S'true'\ntR."}, "SL101"),
         },
     ),

@@ -40,6 +40,13 @@ def _model() -> bytes:
     return saved(graph(*_SAVER, functions=[_RESTORE]), objects=[variable("w", 1, 3, 2)])
 
 
+_TEXT: Final = 'node { name: "x" op: "Placeholder" } node { name: "y" op: "%s" input: "x" attr { key: "k" value { s: "%s" } } }'
+
+
+def _text(op: str = "MatMul", value: str = "v") -> bytes:
+    return (_TEXT % (op, value)).encode()
+
+
 ROWS: Final = [
     FormatRow(
         format="tf-saved-model",
@@ -81,6 +88,25 @@ ROWS: Final = [
         hostile={
             "`ReadFile`": (lambda: graph(_X, node("ReadFile", "x")), "SL721"),
             "`ReadFile`, and then a broken message": (lambda: graph(_X, node("ReadFile", "x")) + tag(1, 2) + varint(1 << 40), "SL721"),
+        },
+    ),
+    FormatRow(
+        format="tf-text",
+        title="TensorFlow graph as text",
+        written_by="TensorFlow 1's `write_graph` (`.pbtxt`), `saved_model.pbtxt` of SavedModels",
+        reads="every operator that is named, whatever its message; where a saver's file name comes from is not followed",
+        order=23,
+        benign={"a placeholder and a product": _text},
+        hostile={
+            "`ReadFile`": (lambda: _text("ReadFile"), "SL721"),
+            "the same with a letter escaped": (lambda: _text("Read\\106ile"), "SL721"),
+            "a SavedModel with `WriteFile` in a function": (
+                lambda: b'saved_model_schema_version: 1 meta_graphs <graph_def <library <function <node_def <op: "Write" "File">>>>>',
+                "SL721",
+            ),
+            "an operator out of a library": (lambda: _text("MyOperator"), "SL722"),
+            "`RestoreV2`": (lambda: _text("RestoreV2"), "SL725"),
+            "a text that breaks behind `ReadFile`": (lambda: _text("ReadFile") + b"}", "SL721"),
         },
     ),
     FormatRow(

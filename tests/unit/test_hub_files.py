@@ -270,3 +270,56 @@ def test_the_links_of_a_hubs_cache_are_followed(tmp_path: Path, capsys: pytest.C
     status, result = run_json(snapshot, capsys)
     assert status == 2
     assert [(Path(item["path"]).name, item["decision"]) for item in result["files"]] == [("a.bin", "refused"), ("b.bin", "error")]
+
+
+CALLS = [
+    "import os\nos.system('id')\n", "from subprocess import run as r\nr(['id'])\n", "eval(input())\n", "import pty; pty.spawn('sh')\n",
+    "import importlib\nimportlib.import_module('os').system('id')\n", "import os\ngetattr(os, 'sys' + 'tem')('id')\n",
+    "import sys\nsys.modules['os'].system('id')\n", "from torch.utils import cpp_extension\ncpp_extension.load(name='x', sources=[])\n",
+    "import ctypes as c\nc.CDLL('x.so')\n", "import marshal\nmarshal.loads(b'')\n",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("code", CALLS)
+def test_code_beside_a_model_says_what_it_runs(tmp_path: Path, capsys: pytest.CaptureFixture[str], code: str) -> None:
+    """Nobody names it, and instructions may still say to run it: a warning, beside a model only."""
+    (tmp_path / "setup.py").write_text(code)
+    assert run_json(tmp_path, capsys)[0] == 0
+    (tmp_path / "config.json").write_text("{}")
+    status, result = run_json(tmp_path, capsys)
+    assert status == 1
+    assert [(item["rule"], item["level"]) for item in result["files"][0]["findings"]] == [("SL864", "warning")]
+
+
+ORDINARY_CODE = """
+import argparse, dataclasses, multiprocessing, os, platform, re, sys
+from dataclasses import dataclass, field
+import numpy as np
+import torch
+
+@dataclass
+class Output:
+    loss: float = field(default=0.0)
+
+class Model(torch.nn.Module):
+    def forward(self, x):
+        return torch.compile(self.layer)(x).eval()
+
+parser = argparse.ArgumentParser()
+parser.add_argument("--path")
+arguments = parser.parse_args()
+state = torch.load(arguments.path, weights_only=True)
+words = re.compile("a").findall(platform.platform())
+cores = multiprocessing.cpu_count() or os.cpu_count()
+np.testing.assert_array_equal(1, 1)
+sys.modules[__name__] = sys.modules.get("x")
+"""
+
+
+def test_ordinary_code_is_text(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """What a pickle may not call is called by most code: a data class, a parser of arguments."""
+    (tmp_path / "modeling.py").write_text(ORDINARY_CODE)
+    (tmp_path / "config.json").write_text(json.dumps({"auto_map": {"AutoModel": "modeling.Model"}}))
+    status, result = run_json(tmp_path, capsys)
+    assert status == 1
+    assert [(item["rule"], item["level"]) for item in result["files"][0]["findings"]] == [("SL821", "warning")]

@@ -351,3 +351,42 @@ def test_numbers_that_nobody_describes_are_not_passed_by(tmp_path: Path) -> None
 def test_a_stream_under_the_name_of_numbers_is_found(tmp_path: Path) -> None:
     """Readers are asked first."""
     assert Outcome.REFUSED in outcomes(_directory(tmp_path, b"cos\nsystem\n(S'true'\ntR."))
+
+
+# ---- graphs as text
+
+LAMBDA = json.dumps({"class_name": "Lambda", "config": {"function": ["4wAAAAA=", None, None]}})
+AS_TEXT = {
+    "quotes of the other kind": (b"node { op: 'ReadFile' }", "SL721"),
+    "octal": (rb'node { op: "\122eadFile" }', "SL721"),
+    "hexadecimal": (rb'node { op: "\x52eadFile" }', "SL721"),
+    "in pieces": (b'node { op: "Read" # a comment: "x"\n "File" }', "SL721"),
+    "in a list of messages": (b'node: [ { name: "a" }, { op: "ReadFile" } ]', "SL721"),
+    "behind a comment": (b'# op: "Add"\nnode { op: "ReadFile" }', "SL721"),
+    "no blanks": (b'node{name:"x"op:"PyFunc"}', "SL721"),
+    "fields in another order": (b'node { attr { key: "output_stream" value { s: "file:///x" } } op: "PrintV2" }', "SL721"),
+    "an asset": (b'meta_graphs { graph_def { node { op: "NoOp" } } asset_file_def { filename: "../x" } }', "SL724"),
+    "a Lambda layer": (
+        b'saved_model_schema_version: 1 meta_graphs { graph_def { node { op: "NoOp" } } object_graph_def { nodes { user_object { metadata: '
+        + json.dumps(LAMBDA).encode() + b" } } } }",
+        "SL802",
+    ),
+    "a graph in a tensor": (b'node { op: "DatasetFromGraph" }', "SL725"),
+    "a message that does not end": (b'node { op: "NoOp"', "SL723"),
+    "no text format": (b'node { op: "NoOp" } \x01', "SL723"),
+    "nested without end": (b'node { op: "NoOp" ' + b"a { " * 5_000, "SL723"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("data", "rule"), AS_TEXT.values(), ids=AS_TEXT)
+def test_a_graph_as_text_is_read_as_one(data: bytes, rule: str) -> None:
+    """What a parser takes for an operator is one, however it is spelt."""
+    report = safeload.scan(data, policy={}, lock=False)
+    assert report.format == "tf-text"
+    assert rule in {found.rule for found in report.findings}
+    assert report.decision.outcome is not Outcome.ALLOWED
+
+
+def test_texts_of_other_programs_are_not_taken_for_graphs() -> None:
+    for data in (b'node { calculator: "X" }', b"# a list\nop: 1\n", b"versions: 1\n", b'name: "m"\nplatform: "onnxruntime_onnx"\n'):
+        assert safeload.scan(data, policy={}, lock=False).format == "unknown"

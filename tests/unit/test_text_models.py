@@ -129,7 +129,8 @@ def test_what_is_not_as_its_program_writes_it_is_a_warning(data: bytes, rule: st
 
 @pytest.mark.parametrize(
     "data",
-    [b"2 3\nhello world\n", b"10 5\n", word2vec(count=99), b"2 0\n\n", b"3 2\n" + b"\0" * 30, b"1999 2024\n" + b"text " * 90],
+    [b"2 3\nhello world\n", b"10 5\n", word2vec(count=99), b"2 0\n\n", b"3 2\n" + b"\0" * 30, b"1999 2024\n" + b"text " * 90,
+     b"2 3\nword 0.12345 -0.1 1e-5\nagain 0.5 0.5 0.25\n", b"1 2\n, 0.12345678901 0.12345678901\n"],
 )
 def test_other_texts_that_begin_with_numbers_are_no_vectors(data: bytes) -> None:
     assert scanned(data).format != "word2vec"
