@@ -245,7 +245,8 @@ def _load(
     if contents is not None and contents.shards is not None:
         return _load_index(contents, source, context, target, report, arguments, granted=granted, part=part)
     unknown = arguments.unknown or context.policy_for(target.pin).unknown_globals
-    gate = Gate(context, target, source, report, inert=unknown == "inert", original=original)
+    built = contents is None or contents.built
+    gate = Gate(context, target, source, report, inert=unknown == "inert", original=original, built=built)
     with announced(gate), pinned_first(gate):
         refuse_unreadable(source, contents, report)
         if contents is None:
@@ -257,7 +258,7 @@ def _load(
 
             require_twin(contents, gate)
         # Without a lock nothing but the report decides, so a refusal comes before the tensors' bytes are read.
-        if not gate.needs_digest or not contents.built:
+        if not gate.needs_digest or not built:
             gate.match()
             gate.decide()
         try:

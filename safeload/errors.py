@@ -7,12 +7,15 @@ SafeloadError                        the root: .message .where .hint
 │   ├── PinError                     the bytes are not the bytes of the pin: .expected .found
 │   └── SignatureError               a required signature is missing or does not verify
 ├── MalformedError                   also pickle.UnpicklingError and RuntimeError: not what it says it is
+│   ├── TruncatedError               also EOFError: it ends too early
 │   ├── EmptyFileError               also EOFError
 │   ├── NotAModelError               a Git-LFS pointer, an HTML page, text: named as what it is
 │   ├── LimitError                   would need more than `Limits` grants
 │   ├── EndiannessError              also ValueError: a byteorder that does not exist
 │   └── ContradictionError           also RefusedError: findings say that the file is not what it says it is
 ├── UnsupportedError                 also RuntimeError: understood, but not built by this version or on this machine
+│   └── NotBuiltError                also pickle.UnpicklingError: a file of a format that is never built here
+│       └── RefusedFormatError       also RefusedError: such a file, and refused besides
 ├── RemoteError                      an address gave no bytes, too few, or others than a moment ago
 ├── LockfileError                    also ValueError: the lockfile is torn, unknown or contradictory
 ├── PolicyError                      also ValueError: the policy is not valid
@@ -142,6 +145,10 @@ class MalformedError(SafeloadError, UnpicklingError, RuntimeError):
     """The input is not what it claims to be: truncated, contradictory, out of bounds."""
 
 
+class TruncatedError(MalformedError, EOFError):
+    """The file ends too early. Where it ends decides which of its three kinds torch raises."""
+
+
 class EmptyFileError(MalformedError, EOFError):
     """There are no bytes at all."""
 
@@ -167,6 +174,14 @@ class ContradictionError(RefusedError, MalformedError):
 
 class UnsupportedError(SafeloadError, RuntimeError):
     """The file is understood, but this version, torch or machine cannot build it."""
+
+
+class NotBuiltError(UnsupportedError, UnpicklingError):
+    """The file is of a format that safeload reads and never builds; torch.load takes it for a broken pickle or a broken archive."""
+
+
+class RefusedFormatError(RefusedError, NotBuiltError):
+    """The file is refused, and would not be built in any case: an archive of another program that asks for code."""
 
 
 class RemoteError(SafeloadError):

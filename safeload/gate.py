@@ -8,7 +8,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from safeload.context import Context, Target
 from safeload.errors import (
@@ -18,6 +18,7 @@ from safeload.errors import (
     PinError,
     SafeloadError,
     SignatureError,
+    TruncatedError,
     UnpinnedWarning,
     warn,
 )
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
 __all__ = ["Gate", "Original", "announced", "leaf_bytes", "pinned_first", "refuse_unreadable", "sha256_and_tree", "torch_safe_globals"]
 
 _NOT_HERE = frozenset({"SL501", "SL502", "SL503"})
+_ENDS: Final = {"SL502": TruncatedError, "SL503": EmptyFileError}
 
 
 def sha256_and_tree(source: Source) -> tuple[str, str]:
@@ -84,6 +86,7 @@ class Gate:
         report: What is in it.
         inert: Whether unknown globals become inert data.
         original: When `source` is a converted twin: what it was made from, which is what people sign.
+        built: Whether a load has something to make of the format.
         pin: The pin that covers `source`, once it is known.
         matched: Whether the bytes were compared with it.
         stamped: Whether a stamp says that they were, before.
@@ -95,6 +98,7 @@ class Gate:
     report: Report
     inert: bool
     original: Original | None = None
+    built: bool = True
     pin: Pin | None = None
     matched: bool = False
     stamped: bool = False
@@ -190,7 +194,7 @@ class Gate:
             return
         from safeload.refusal import refusal
 
-        raise refusal(self.source, report, decision)
+        raise refusal(self.source, report, decision, built=self.built)
 
     def _signed(self, held: Policy) -> None:
         """Refuse a complete model with a file too many, and signatures that are demanded and do not verify."""
@@ -238,7 +242,7 @@ def refuse_unreadable(source: Source, contents: Contents | None, report: Report)
     if source.failure is not None:
         raise source.failure
     # A reader that names an error of its own is heard first: torch's callers catch that one.
-    heard = contents is not None and contents.raises is not MalformedError
+    heard = contents is not None and contents.raises not in (MalformedError, TruncatedError)
     if contents is not None and (report.error is None or (_has_verdict(report) and not heard)):
         return
     name = source.name
@@ -248,7 +252,7 @@ def refuse_unreadable(source: Source, contents: Contents | None, report: Report)
     if contents is not None:
         kind = contents.raises
     elif found is not None:
-        kind = EmptyFileError if found.rule == "SL503" else NotAModelError
+        kind = _ENDS.get(found.rule, NotAModelError)
     where = name + (found.where if found is not None else "")
     raise kind(message, where=where, hint=f"'safeload scan {name}' says what was seen").under(found.rule if found else "SL501")
 

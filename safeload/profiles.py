@@ -77,6 +77,12 @@ def _enum_node(node: Inert) -> Any:
     return member if value is _NO else value
 
 
+def _config(node: Inert) -> Any:
+    """A Config of mmcv or mmengine: since 0.8 its state is a tuple, the configuration in front."""
+    state = node.state
+    return state[0] if type(state) is tuple and state else _fields("_cfg_dict")(node)
+
+
 _content, _inner, _field_dict = _fields("_content", "content"), _fields("_val", "val"), _fields("_fields")
 
 PROFILES: Final[tuple[tuple[re.Pattern[str], Profile, str], ...]] = tuple(
@@ -98,7 +104,11 @@ PROFILES: Final[tuple[tuple[re.Pattern[str], Profile, str], ...]] = tuple(
         (r"transformers(\.\w+)*\.\w+Tokenizer", _attributes, "attributes"),
         (r"(yacs|detectron2|fvcore)(\.\w+)*\.CfgNode", _items, "items"),
         (r"(mmcv|mmengine)(\.\w+)*\.ConfigDict", _items, "items"),
-        (r"(mmcv|mmengine)(\.\w+)*\.Config", _fields("_cfg_dict"), "the configuration"),
+        (r"(mmcv|mmengine)(\.\w+)*\.Config", _config, "the configuration"),
+        (r"mmengine\.logging\.history_buffer\.HistoryBuffer", _attributes, "attributes"),
+        (r"accelerate\.state\.PartialState", _attributes, "attributes"),
+        (r"accelerate\.utils\.dataclasses\.\w+Type", _value, "the value"),
+        (r"diffusers(\.\w+)*\.FrozenDict", _items, "items"),
         (r"ml_collections(\.\w+)*\.(Frozen)?ConfigDict", _field_dict, "fields"),
         (r"(easydict\.EasyDict|addict(\.addict)?\.Dict|munch\.(Default)?Munch)", _items, "items"),
         (r"(box\.(box\.)?Box|attrdict(\.\w+)*\.AttrDict)", _items, "items"),

@@ -9,7 +9,7 @@ from __future__ import annotations
 import shlex
 from typing import Final
 
-from safeload.errors import ContradictionError, MalformedError, PinError, RefusedError, SafeloadError
+from safeload.errors import ContradictionError, MalformedError, PinError, RefusedError, RefusedFormatError, SafeloadError
 from safeload.findings import Decision, Finding, Level, Outcome, Report, escape
 from safeload.policy import INERT_RULES, denied_reason, snippet
 from safeload.profiles import is_known
@@ -23,13 +23,14 @@ _MOST_NAMES: Final = 20
 _COLUMN: Final = 24
 
 
-def refusal(source: Source, report: Report, decision: Decision) -> SafeloadError:
+def refusal(source: Source, report: Report, decision: Decision, *, built: bool = True) -> SafeloadError:
     """Make the error for a file that policy does not allow.
 
     Args:
         source: What was to be loaded; for its name.
         report: The evidence.
         decision: Not "allowed".
+        built: Whether a load would have had something to make of the file.
     """
     name, reasons = source.name, decision.reasons
     if decision.outcome is Outcome.ERROR:
@@ -43,7 +44,8 @@ def refusal(source: Source, report: Report, decision: Decision) -> SafeloadError
     where = name + (first.where if first is not None and len(reasons) == 1 else "")
     message = f"refused: {reasons[0]}" if len(reasons) == 1 else "\n  ".join(["refused, for more than one reason:", *reasons])
     hint = "\n".join(_hint(source, report, findings, decision.refused_globals))
-    kind = ContradictionError if any(_is_contradiction(found.rule) for found in findings) else RefusedError
+    contradictory = any(_is_contradiction(found.rule) for found in findings)
+    kind = ContradictionError if contradictory else RefusedError if built else RefusedFormatError
     error = kind(message, where=where, hint=hint, findings=findings, globals=decision.refused_globals)
     return error.under(first.rule) if first is not None else error
 

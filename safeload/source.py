@@ -14,6 +14,7 @@ import time
 import zlib
 from _thread import RLock, allocate_lock  # threading's own; the module around them is only needed where there are threads
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from operator import index as as_index
 from types import TracebackType
 from typing import Any, Final, Protocol, Self, runtime_checkable
 
@@ -279,8 +280,10 @@ class Source:
         if not callable(getattr(f, "read", None)):
             raise NotSeekableError(f"'{type(f).__name__}' object has no attribute 'read'.{_SEEK_HINT}")
         try:
-            end = f.seek(0, os.SEEK_END)
-            end = f.tell() if not isinstance(end, int) else end
+            # What seek() gives is not asked: the part of a file that torch.distributed.checkpoint hands on counts from the whole's
+            # beginning there, and in tell() from its own.
+            f.seek(0, os.SEEK_END)
+            end = as_index(f.tell())
             f.seek(origin)
         except UnicodeDecodeError:
             raise

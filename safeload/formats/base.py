@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Protocol
 
-from safeload.errors import MalformedError, UnsupportedError
+from safeload.errors import MalformedError, NotBuiltError
 from safeload.findings import Finding
 from safeload.lean_dataclass import dataclass, field
 from safeload.program import ScriptClass, StorageSpec, TensorSpec
@@ -111,12 +111,12 @@ class Contents:
         """Raise when a load has nothing to make of this format, although it was read to its end.
 
         Raises:
-            UnsupportedError: it says what can be done with the file.
+            NotBuiltError: it says what can be done with the file.
         """
         if not self.built and self.error is None:
             message = f"the file is {self.format}, which can be scanned, locked and verified, and is not loaded as torch objects"
             hint = "'safeload inspect' lists what is in it; the program that it is for can load it once it is verified"
-            raise UnsupportedError(message, hint=hint)
+            raise NotBuiltError(message, hint=hint)
 
 
 class Format(Protocol):

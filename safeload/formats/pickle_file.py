@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import Final
 
+from safeload.errors import TruncatedError
 from safeload.formats.base import Contents, StreamPart
 from safeload.formats.streams import behind_a_gap, probe, sure_until
 from safeload.lean_dataclass import replace
@@ -49,6 +50,7 @@ class PickleFile:
         first = contents.parts[0].walk
         contents.end = first.end
         contents.error = f"the stream breaks: {first.error}" if first.error else None
+        contents.raises = TruncatedError if first.truncated else contents.raises
         return contents
 
     def _streams(self, data: memoryview, reading: Reading, contents: Contents) -> int:

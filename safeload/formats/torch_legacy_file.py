@@ -10,7 +10,7 @@ from __future__ import annotations
 from struct import Struct
 from typing import Final
 
-from safeload.errors import MalformedError, RefusedError, SafeloadError
+from safeload.errors import MalformedError, RefusedError, SafeloadError, TruncatedError
 from safeload.formats.base import Contents, StreamPart
 from safeload.formats.storages import StorageRef, StorageTable, as_finding, persistent, storage_refs, text
 from safeload.formats.streams import walk_growing
@@ -57,6 +57,7 @@ class TorchLegacyFile:
         except MalformedError as error:
             contents.findings.append(as_finding(error, None))
             contents.error = error.message
+            contents.raises = TruncatedError if error.rule == "SL502" else contents.raises
         except SafeloadError as error:
             contents.error = str(error)
         return contents
@@ -73,6 +74,7 @@ class TorchLegacyFile:
             contents.parts.append(part)
             if walked.end is None:
                 contents.error = f"the {what} breaks: {walked.error}"
+                contents.raises = TruncatedError if walked.truncated else contents.raises
                 return None
             if not main:
                 if walked.globals:

@@ -167,3 +167,19 @@ def test_torch_reads_items_where_the_metadata_says() -> None:
     data = checkpoint_item() + checkpoint_item(b"\x80\x02]K\x01a.")
     start = len(checkpoint_item())
     assert torch.load(io.BytesIO(data[start:]), weights_only=True) == [1]
+
+
+@pytest.mark.torch
+def test_torch_reads_its_own_through_safeload(tmp_path: Path) -> None:
+    """It hands torch.load the part of a file in which one tensor lies, and others lie behind it."""
+    torch = pytest.importorskip("torch")
+    dcp = pytest.importorskip("torch.distributed.checkpoint")
+    saved = {"a": torch.arange(6.0), "b": torch.ones(2, 3), "step": 3}
+    loaded = {"a": torch.zeros(6), "b": torch.zeros(2, 3), "step": 0}
+    with warnings.catch_warnings(), safeload.installed(policy={"unpinned": "allow"}, lock=False):
+        warnings.simplefilter("ignore")
+        dcp.save(saved, checkpoint_id=tmp_path / "dcp")
+        dcp.load(loaded, checkpoint_id=tmp_path / "dcp")
+    assert torch.equal(loaded["a"], saved["a"])
+    assert torch.equal(loaded["b"], saved["b"])
+    assert loaded["step"] == 3

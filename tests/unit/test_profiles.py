@@ -102,6 +102,21 @@ def test_dict_subclasses_are_their_items(protocol: int, classes: _Classes) -> No
 
 
 @PROTOCOLS
+def test_what_mmengine_accelerate_and_diffusers_keep_beside_weights(protocol: int, classes: _Classes) -> None:
+    """A configuration whose state is a tuple, a history of losses, the state of the processes, a scheduler's settings."""
+    inner = classes.make("mmengine.config.config.ConfigDict", dict)(lr=0.1)
+    state = classes.make("mmengine.config.config.Config", __getstate__=lambda self: (inner, None, "", {}, True, set()))
+    history = classes.instance("mmengine.logging.history_buffer.HistoryBuffer", max_length=10)
+    kind = classes.member("accelerate.utils.dataclasses.DistributedType", "NO")
+    process = classes.instance("accelerate.state.PartialState", num_processes=1, distributed_type=kind)
+    frozen = classes.make("diffusers.configuration_utils.FrozenDict", collections.OrderedDict)
+    found = safeload.plain(inert([state(), history, process, frozen(beta=0.5)], protocol))
+    assert found[:2] == [{"lr": 0.1}, {"max_length": 10}]
+    assert found[2] == {"num_processes": 1, "distributed_type": "NO"}
+    assert found[3] == {"beta": 0.5}
+
+
+@PROTOCOLS
 def test_omegaconf_containers_are_their_content(protocol: int, classes: _Classes) -> None:
     """Nodes know their parents, so all of it is circular; only the content counts. Interpolations stay text."""
 

@@ -126,6 +126,13 @@ class Minimal:
         self.read, self.readline, self.seek, self.tell = inner.read, inner.readline, inner.seek, inner.tell
 
 
+class Part(io.BytesIO):
+    """A part of a file as torch.distributed.checkpoint hands it on: what seek gives counts from the beginning of the whole."""
+
+    def seek(self, *args: int) -> int:
+        return super().seek(*args) + 1_000
+
+
 def content(name: str) -> bytes:
     return pathlib.Path(name).read_bytes()
 
@@ -191,6 +198,7 @@ KINDS: dict[str, Callable[[str], Any]] = {
     "spooled": lambda name: filled(tempfile.SpooledTemporaryFile(), content(name)),
     "reader": lambda name: io.BufferedReader(io.BytesIO(content(name))),
     "minimal": lambda name: Minimal(content(name)),
+    "part": lambda name: Part(content(name)),
     "cut off": lambda name: open(f"cut-{name}", "rb"),
     "text file": lambda name: open(name, encoding="utf-8"),
 }
