@@ -98,11 +98,21 @@ def scan_many(
         PolicyError, LockfileError: what is in force is not valid.
         UsageError: the journal cannot be used.
         UnsupportedError: the executor broke.
+        ArgumentError: it is none, or paths is one path.
     """
     if isinstance(paths, (str, bytes, os.PathLike)):
         raise ArgumentError("paths is one path; it takes several", hint="scan_many([path])")
+    if executor is not None and not isinstance(executor, _executor_class()):
+        kind = escape(type(executor).__name__, 60)
+        raise ArgumentError(f"executor is a {kind}, no concurrent.futures.Executor", hint="a Dask client has get_executor(pure=False)")
     plan = Plan(context=Context.of(policy, lock), settings=Settings(digest=digest), jobs=jobs, executor=executor, journal=journal)
     return (found for _, found in results(_entries(paths, include, exclude), plan))
+
+
+def _executor_class() -> type:
+    from concurrent.futures import Executor
+
+    return Executor
 
 
 def _entries(paths: Iterable[str | os.PathLike[str]], include: Sequence[str], exclude: Sequence[str]) -> Iterator[Job | Skipped]:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import copy
 import json
+import struct
 import threading
 import tomllib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,8 @@ from safeload.remote.http_ranges import HttpRanges
 from safeload.remote.patience import Patience
 from safeload.remote.ranges import AHEAD, SMALL, Ranges
 from safeload.source import Source
+from tests import forge, forge_gguf, forge_onnx, forge_safetensors
+from tests.forge_attacks import legacy
 from tests.forge_cli import CALL, make_tree, write_checkpoint, write_safetensors
 from tests.large_files import write_large
 from tests.range_server import Served, serve
@@ -91,6 +94,41 @@ def test_the_verdict_is_the_one_of_the_file_on_the_disk(here: Path) -> None:
             assert there.findings == local.findings, name
             assert there.decision.outcome is local.decision.outcome, name
             assert there.path == f"{at}/{name}"
+
+
+NUMEL = 2 << 20  # elements of four bytes
+NUMBERS = bytes(range(256)) * (NUMEL // 64)
+
+
+def _legacy() -> bytes:
+    storage = b"(" + forge.TEXT("storage") + forge.GLOBAL("torch", "FloatStorage") + forge.TEXT("0") + forge.TEXT("cpu")
+    storage += forge.INT(NUMEL) + b"NtQ"
+    tensor = forge.GLOBAL("torch._utils", "_rebuild_tensor_v2") + b"(" + storage + b"K\x00" + forge.INT(NUMEL) + b"\x85K\x01\x85\x89}tR"
+    keys = forge.PROTO(2) + b"]" + forge.TEXT("0") + b"a."
+    stream = forge.PROTO(2) + b"}" + forge.TEXT("weight") + tensor + b"s."
+    return legacy(stream, keys=keys) + struct.pack("<q", NUMEL) + NUMBERS
+
+
+@pytest.mark.parametrize(
+    ("kind", "make"),
+    [
+        ("torch-legacy", _legacy),
+        ("safetensors", lambda: forge_safetensors.file_of({"w": forge_safetensors.entry("F32", [NUMEL], 0, 4 * NUMEL)}, NUMBERS)),
+        ("gguf", lambda: forge_gguf.gguf(tensors=[forge_gguf.Tensor("w", (NUMEL,), 0, NUMBERS)])),
+        ("onnx", lambda: forge_onnx.model(forge_onnx.node(), tensors=[forge_onnx.tensor("w", (NUMEL,), raw=NUMBERS)])),
+    ],
+)
+def test_a_verdict_skips_the_tensors_of_every_format(kind: str, make: Callable[[], bytes], here: Path) -> None:
+    """Headers and streams are read, what lies between is not, and the verdict is that of the file on the disk."""
+    (here / "m").write_bytes(make())
+    served = Served(here / "m")
+    with serve({"/m": served}) as at:
+        report = safeload.scan(f"{at}/m")
+    local = safeload.scan(str(here / "m"))
+    assert (report.format, report.decision.outcome, report.error) == (kind, Outcome.ALLOWED, None)
+    assert (report.globals, report.findings, report.size) == (local.globals, local.findings, local.size)
+    assert report.unhashed
+    assert served.sent < 300 << 10
 
 
 def test_headers_of_many_members_are_asked_for_together(here: Path) -> None:

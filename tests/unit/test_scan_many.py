@@ -222,6 +222,12 @@ def test_one_path_is_not_several(paths: Any) -> None:
         safeload.scan_many(paths)
 
 
+def test_what_is_no_executor_is_said_at_once() -> None:
+    with pytest.raises(ArgumentError, match="is a Client, no concurrent") as caught:
+        safeload.scan_many(["x"], executor=type("Client", (), {})())
+    assert "get_executor" in str(caught.value)
+
+
 @pytest.mark.parametrize(
     "arguments",
     [["--engine", "dask://x:1", "--jobs", "2"], ["--engine", "dask://x:1", "--timeout", "3"], ["--engine", "x"], ["--engine", "http://x"],

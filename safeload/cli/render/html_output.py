@@ -49,7 +49,7 @@ class HtmlWriter:
         findings = []
         for finding in report.findings[:_FINDINGS]:
             self._rules[finding.rule] = RULES[finding.rule].name
-            place = finding.where.removeprefix("!").removeprefix("@")
+            place = f"byte {finding.where[1:]}" if finding.where.startswith("@") else finding.where.removeprefix("!")
             muted = scanned.muted.get(finding)
             findings.append([finding.rule, finding.level.value, escape(finding.message, 500), place, muted])
         outcome = report.decision.outcome

@@ -73,8 +73,8 @@
       if (row.more) list.append(element("li", `and ${count(row.more)} more`, "place"));
       path.append(list);
     }
-    made.append(path, element("td", row.format), element("td", size(row.size), "number"),
-      element("td", row.findings.length + row.more || "", "number"), element("td", row.digest ? row.digest.slice(0, 12) : "", "digest"));
+    made.append(path, element("td", row.format, "format"), element("td", size(row.size), "number size"),
+      element("td", row.findings.length + row.more || "", "number findings"), element("td", row.digest ? row.digest.slice(0, 12) : "", "digest"));
     if (row.digest && row.digest.length === 64) made.lastChild.title = `sha256:${row.digest}`;
     return made;
   };
