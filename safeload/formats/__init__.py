@@ -208,6 +208,12 @@ def _tensorflow_text() -> Format:
     return TensorflowTextFile()
 
 
+def _tfjs() -> Format:
+    from safeload.formats.tfjs_file import TfjsFile
+
+    return TfjsFile()
+
+
 def _tensorflow_checkpoint() -> Format:
     from safeload.formats.tensorflow_checkpoint import TensorflowCheckpoint
 
@@ -399,6 +405,7 @@ FORMATS: Final[tuple[Format, ...]] = (
     _Reader("joblib", _may_be_joblib, _joblib),
     _PICKLE,
     _Reader("msgpack", first.may_be_msgpack, _msgpack),
+    _Reader("tfjs", first.may_be_json, _tfjs),
     _Reader("tf-text", first.may_be_graph_text, _tensorflow_text),
     _Reader("index", first.may_be_json, _index),
     _Reader("config", first.may_be_config, _config),

@@ -1,7 +1,7 @@
 """Files that are numbers and nothing else, because a model beside them says where each tensor lies in them.
 
-Large ONNX models and TensorFlow checkpoints keep their tensors so. Such a file has no structure that a reader could claim, and needs
-none: what it means stands in the model. Whoever walks a directory asks here before calling one unreadable.
+Large ONNX models, TensorFlow's checkpoints, OpenVINO and TensorFlow.js keep their tensors so. Such a file has no structure that a
+reader could claim, and needs none: what it means stands in the model. Whoever walks a directory asks here before calling one unreadable.
 """
 
 from __future__ import annotations
@@ -71,8 +71,9 @@ def _models(folder: str, changed: int) -> tuple[tuple[str, frozenset[str]], ...]
 
 
 def _described(folder: str) -> Iterator[tuple[str, frozenset[str]]]:
-    from safeload.formats.first_bytes import may_be_onnx
+    from safeload.formats.first_bytes import may_be_json, may_be_onnx
     from safeload.formats.onnx_file import OnnxFile, data_files
+    from safeload.formats.tfjs_file import number_files
 
     with os.scandir(folder) as entries:
         names = sorted(entry.name for entry, _ in zip(entries, range(_LARGEST), strict=False) if entry.is_file())
@@ -81,7 +82,9 @@ def _described(folder: str) -> Iterator[tuple[str, frozenset[str]]]:
             with Source.open(Path(folder, name)) as source:
                 if may_be_onnx(source) and OnnxFile().claims(source):
                     locations = data_files(source)
-                    if locations:
-                        yield name, locations
+                else:
+                    locations = number_files(source) if may_be_json(source) else frozenset()
+                if locations:
+                    yield name, locations
         except (SafeloadError, OSError):
             continue

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Final
 
 from tests.forge_protobuf import msg, number, tag, varint
@@ -34,6 +35,18 @@ _SAVER: Final = (
 )
 _RESTORE: Final = function("traced_restore", node("RestoreV2", "prefix"), arguments=["prefix"])
 _LAMBDA: Final = '{"class_name": "Lambda", "config": {"function": {"class_name": "__lambda__", "config": {"code": "4wAAAAA="}}}}'
+
+
+def _tfjs(*operators: str, path: str = "group1-shard1of1.bin", config: object = None) -> bytes:
+    """A model of TensorFlow.js: a graph of these operators, or layers."""
+    graph: dict[str, object] = {"node": [{"name": "x", "op": op} for op in ("Placeholder", "_FusedMatMul", *operators)]}
+    layers = {"keras_version": "2", "model_config": config}
+    weights = [{"paths": [path], "weights": [{"name": "w", "shape": [2], "dtype": "float32"}]}]
+    return json.dumps({"format": "x", "modelTopology": graph if config is None else layers, "weightsManifest": weights}).encode()
+
+
+def _sequential(layer: object) -> dict[str, object]:
+    return {"class_name": "Sequential", "config": {"layers": [layer]}}
 
 
 def _model() -> bytes:
@@ -117,6 +130,28 @@ ROWS: Final = [
         order=24,
         benign={"two tensors": lambda: checkpoint({"a": entry(0, 8), "b": entry(8, 8)})},
         hostile={"a tensor behind 2⁶² bytes": (lambda: checkpoint({"a": entry(1 << 62, 1 << 62)}), "SL723")},
+    ),
+    FormatRow(
+        format="tfjs",
+        title="TensorFlow.js",
+        written_by="tensorflowjs' converter, as `model.json` with files of numbers beside it",
+        reads="layers as Keras' own configuration, the operators of a graph and its functions, the names of files",
+        order=25,
+        benign={
+            "a graph": _tfjs,
+            "layers": lambda: _tfjs(config=_sequential({"class_name": "Dense", "config": {"units": 2}})),
+            "a directory with its numbers": lambda: {"model.json": _tfjs(), "group1-shard1of1.bin": b"\1\2\3\4\5\6\7\x08"},
+        },
+        hostile={
+            "a Lambda layer": (lambda: _tfjs(config=_sequential(json.loads(_LAMBDA))), "SL802"),
+            "`ReadFile`": (lambda: _tfjs("ReadFile"), "SL721"),
+            "an operator out of a library": (lambda: _tfjs("MyOperator"), "SL722"),
+            "numbers in `../../x`": (lambda: _tfjs(path="../../x"), "SL824"),
+            "a pickle in place of the numbers": (
+                lambda: {"model.json": _tfjs(path="x.bin"), "x.bin": b"cos\nsystem\n(S'true'\ntR."},
+                "SL101",
+            ),
+        },
     ),
     FormatRow(
         format="tflite",

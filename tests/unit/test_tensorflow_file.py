@@ -390,3 +390,52 @@ def test_a_graph_as_text_is_read_as_one(data: bytes, rule: str) -> None:
 def test_texts_of_other_programs_are_not_taken_for_graphs() -> None:
     for data in (b'node { calculator: "X" }', b"# a list\nop: 1\n", b"versions: 1\n", b'name: "m"\nplatform: "onnxruntime_onnx"\n'):
         assert safeload.scan(data, policy={}, lock=False).format == "unknown"
+
+
+# ---- TensorFlow.js
+
+NUMBERS = [{"paths": ["a.bin", "b.bin"], "weights": [{"name": "w", "shape": [2, 3], "dtype": "float32"}]}]
+
+
+def tfjs(topology: object, **more: object) -> bytes:
+    return json.dumps({"format": "layers-model", "modelTopology": topology, "weightsManifest": NUMBERS} | more).encode()
+
+
+TFJS = {
+    "layers without their fields around": (tfjs({"class_name": "Sequential", "config": [json.loads(LAMBDA)]}), "SL802"),
+    "a function of the graph": (tfjs({"node": [], "library": {"function": [{"nodeDef": [{"op": "WriteFile"}]}]}}), "SL721"),
+    "an initialiser": (tfjs({}, modelInitializer={"node": [{"op": "ReadFile"}]}), "SL721"),
+    "a graph in a tensor": (tfjs({"node": [{"op": "DatasetFromGraph"}]}), "SL725"),
+    "an address": (tfjs({}, weightsManifest=[{"paths": ["http://host/x"]}]), "SL824"),
+    "a key that is escaped": (tfjs({}, weightsManifest=[{"paths": ["/x"]}]).replace(b"weightsM", b"\\u0077eightsM"), "SL824"),
+}
+
+
+@pytest.mark.parametrize(("data", "rule"), TFJS.values(), ids=TFJS)
+def test_a_model_for_browsers_is_judged_by_what_reads_it_in_python(data: bytes, rule: str) -> None:
+    report = safeload.scan(data, policy={}, lock=False)
+    assert report.format == "tfjs"
+    assert rule in {found.rule for found in report.findings}
+
+
+@pytest.mark.parametrize(
+    "document",
+    [
+        {"node": 5, "library": 6}, {"node": [5, {"op": 6}], "library": {"function": [7, {"signature": 8, "nodeDef": 9}]}},
+        {"model_config": 5}, {"model_config": {"class_name": 5}}, {"class_name": "x", "config": None}, {},
+    ],
+)  # fmt: skip
+def test_a_model_for_browsers_with_values_of_other_types_is_judged(document: object) -> None:
+    odd = {"paths": [5], "weights": [6, {"shape": ["x"]}, {"shape": [1], "dtype": 7}]}
+    for manifest in (NUMBERS, 5, [5], [{"paths": 5, "weights": 6}], [odd]):
+        report = safeload.scan(tfjs(document, weightsManifest=manifest), policy={}, lock=False)
+        assert (report.format, report.decision.reasons != ("not decided",)) == ("tfjs", True)
+
+
+def test_the_numbers_of_a_model_for_browsers_are_its_own(tmp_path: Path) -> None:
+    (tmp_path / "model.json").write_bytes(tfjs({"node": [{"op": "Placeholder"}]}))
+    (tmp_path / "a.bin").write_bytes(b"\1\2\3\4\5\6")
+    (tmp_path / "c.bin").write_bytes(b"\1\2\3\4\5\6")
+    assert described_by(tmp_path / "a.bin") == "numbers that 'model.json' describes"
+    assert described_by(tmp_path / "c.bin") is None
+    assert [(one.name, one.dtype, one.shape) for one in inspect(tmp_path / "model.json", lock=False).tensors] == [("w", "float32", (2, 3))]
