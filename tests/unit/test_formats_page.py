@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import gzip
+
 import pytest
 
 from safeload.findings import Outcome
+from tests.forge_serving import tar
+from tests.forge_zip import Part, forge
 from tests.formats_page import FormatRow, Maker, all_rows, quoted, render, update, verdict
 
 ROWS = all_rows()
@@ -27,6 +31,20 @@ def test_a_documented_technique_is_refused(row: FormatRow, maker: Maker, rule: s
     assert found.outcome is Outcome.REFUSED, found
     assert rule in found.rules
     assert row.format in found.formats
+
+
+FILES = [param for param in HOSTILE if isinstance(param.values[1](), bytes)]  # type: ignore[operator]
+
+
+@pytest.mark.parametrize(("row", "maker", "rule"), FILES)
+def test_a_technique_is_named_under_any_name_and_within_anything(row: FormatRow, maker: Maker, rule: str) -> None:
+    """A reader is chosen by content: as a picture, and as a note packed in an archive in an archive, the file is what it is."""
+    made = maker()
+    assert isinstance(made, bytes)
+    for disguised in ({"x.png": made}, {"README.md": gzip.compress(tar({"notes.txt": forge(Part("x.json", made, method=8))}))}):
+        found = verdict(disguised)
+        assert found.outcome is not Outcome.ALLOWED, found
+        assert {rule, "SL217"} & {*found.rules}  # or it is deeper than anybody looks, which refuses, too
 
 
 def test_every_format_has_both_kinds_of_file() -> None:
