@@ -210,8 +210,10 @@ class Grants:
             raise _failed(f"SETITEMS on a {type(target).__name__}", error, at) from error
 
 
-def _reconstructed(cls: Any, base: Any, state: Any) -> Any:
+def _reconstructed(cls: Any, base: Any = object, state: Any = None) -> Any:
     """What `copyreg._reconstructor` does; `base` is one of Python's plain types."""
+    if base is object:
+        return object.__new__(cls)  # and not the `__new__` of the class, which may want arguments
     made = base.__new__(cls, state)
     if base.__init__ is not object.__init__:
         base.__init__(made, state)

@@ -152,7 +152,10 @@ class Model(ArrayAnswers):
 
     def _inert_call(self, op: str, callee: Any, modelled: Modelled | None, args: Any, kwargs: Any, at: int) -> Inert:
         if self.unknown != "inert":
-            name = modelled.name if modelled else callee.global_name if isinstance(callee, Inert) else type(callee).__name__
+            if not modelled and not isinstance(callee, Inert):
+                message = f"{op} of an object of {escape(type(callee).__name__)}; only classes and functions are called"
+                raise RefusedError(message, where=f"@{at}").under("SL104")
+            name = modelled.name if modelled else callee.global_name
             raise RefusedError(f"{op} of {escape(name)} is not modelled", where=f"@{at}", globals=(name,)).under("SL104")
         name = modelled.name if modelled else callee.global_name if isinstance(callee, Inert) else f"<{type(callee).__name__}>"
         if isinstance(callee, Inert) and callee.args is not None:
@@ -455,7 +458,7 @@ def _reconstructor(model: Model, args: tuple[Any, ...], at: int) -> Any:
         return model.call("NEWOBJ", cls, (), {}, at)
     plain = () if name == "object" else (base, state)
     if model.is_granted_class(cls):
-        return model.call_granted("NEWOBJ" if name == "object" else "RECONSTRUCT", cls, plain, {}, at)
+        return model.call_granted("RECONSTRUCT", cls, plain, {}, at)
     return model.inert("NEWOBJ", cls, plain[1:], at)
 
 
