@@ -74,6 +74,12 @@ class Original:
     pin: Pin
     source: Source | None
 
+    @property
+    def hint(self) -> str:
+        """What to do about a twin that is not what it should be."""
+        path = escape(self.pin.file.path)
+        return f"'safeload lock --convert {path}' makes it again, 'safeload lock --no-convert {path}' forgets it"
+
 
 @dataclass(slots=True)
 class Gate:
@@ -135,7 +141,7 @@ class Gate:
 
             require_match(
                 self.pin, size=self.source.size, sha256=sha256, tree=tree, format=self.report.format, globals=self.report.globals,
-                where=self.source.name,
+                where=self.source.name, hint="" if self.original is None else self.original.hint,
             )  # fmt: skip
         self.matched = True
         if self.pin is not None:  # by its tree the file is the one that was locked under both digests

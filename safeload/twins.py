@@ -87,18 +87,13 @@ def require_twin(contents: Contents, gate: Gate) -> None:
     if manifest is not None and not manifest.weights and manifest.origin.sha256 == pinned:
         return
     gate.match()
-    where, hint = gate.source.name, _again(original.pin)
+    where, hint = gate.source.name, original.hint
     if manifest is None or manifest.weights:
         what = "has no manifest" if manifest is None else "holds the weights only"
         raise PinError(f"the converted twin {what}", where=where, hint=hint).under("SL601")
     expected, found = f"sha256:{pinned}", f"sha256:{manifest.origin.sha256}"
     text = f"the converted twin was made from other bytes: pinned {expected}, made from {found}"
     raise PinError(text, where=where, hint=hint, expected=expected, found=found).under("SL601")
-
-
-def _again(pin: Pin) -> str:
-    path = escape(pin.file.path)
-    return f"'safeload lock --convert {path}' makes it again, 'safeload lock --no-convert {path}' forgets it"
 
 
 def _by_bytes(context: Context, target: Target, stack: ExitStack) -> tuple[Pin | None, Source | None]:
@@ -128,7 +123,7 @@ def _pinned(context: Context, target: Target, pin: Pin, source: Source | None, s
     try:
         opened = stack.enter_context(Source.open(path))
     except FileNotFoundError:
-        raise PinError("the converted twin is not there", where=escape(str(path), 1000), hint=_again(pin)).under("SL601") from None
+        raise PinError("the converted twin is not there", where=escape(str(path), 1000), hint=original.hint).under("SL601") from None
     found = Pin(model=pin.model, file=file, path=path, matched_by=pin.matched_by)
     return Twin(opened, Target(str(path), found, str(path)), original)
 

@@ -78,7 +78,7 @@ def open_tree(source: Source, reading: Reading, policy: Policy | None, *, strict
         raise UsageError("the file is a converted one already", where=source.name)
     decision = decide(report, policy or Policy(), inert=not strict)
     if decision.outcome is Outcome.ERROR and report.error is not None:
-        raise MalformedError(report.error, where=source.name)
+        raise contents.raises(report.error, where=source.name)
     if decision.outcome is not Outcome.ALLOWED:
         raise refusal(source, report, decision)
     if contents.format in ARRAY_FORMATS:

@@ -227,10 +227,12 @@ def require_match(
     format: str | None = None,
     globals: Iterable[str] | None = None,
     where: str = "",
+    hint: str = "",
 ) -> None:
     """Return when a file is what its pin says, else raise.
 
-    The arguments are those of `compare`, and `where`: the file at hand, for the message, already escaped.
+    The arguments are those of `compare`, and `where`: the file at hand, for the message, already escaped; `hint`: another one than to
+    lock it again.
 
     Raises:
         PinError: it differs; `.expected` and `.found` hold both values, `.findings` every difference.
@@ -245,7 +247,7 @@ def require_match(
     error = PinError(
         findings[0].message if expected in findings[0].message else f"{findings[0].message}: pinned {expected}, found {found}",
         where=where,
-        hint=f"if the change is meant, run 'safeload lock {escape(pin.file.path)}' and review the difference",
+        hint=hint or f"if the change is meant, run 'safeload lock {escape(pin.file.path)}' and review the difference",
         expected=expected,
         found=found,
     ).under(findings[0].rule)

@@ -119,8 +119,9 @@ def test_a_twin_that_is_not_what_it_was_is_an_error(how: str) -> None:
     else:
         changed = {"short": data[:-5], "changed": data[:-1] + bytes([data[-1] ^ 1]), "longer": data + b"x", "empty": b""}
         twin.write_bytes(changed[how])
-    with pytest.raises(PinError, match="is not there" if how == "gone" else "not the pinned bytes"):
+    with pytest.raises(PinError, match="is not there" if how == "gone" else "not the pinned bytes") as refused:
         safeload.load(path)
+    assert "'safeload lock --convert m/model.pt' makes it again" in refused.value.hint
     assert safeload.verify().outcome is Outcome.REFUSED
     assert run(["load", str(path)]) == 1
     assert safeload.lock(path, convert=True).outcome is Outcome.ALLOWED
