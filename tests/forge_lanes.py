@@ -32,6 +32,8 @@ from safeload.trusting import add_signer, collect_commit
 from tests.fake_sigstore import DAY, IDENTITY, ISSUER, FakeSigstore, certificate, new_key
 from tests.forge_gpg import OLD, gpg, gpg_home, signed_commit
 from tests.forge_signed import sha256, write_keys, write_version
+from tests.forge_ssh import committed, line_of, ssh_signature
+from tests.forge_ssh import new_key as new_ssh_key
 
 __all__ = ["EVIL", "LANES", "REPOSITORY", "Lane"]
 
@@ -323,6 +325,26 @@ def _commit(top: Path) -> None:
     _lock(top)
 
 
+def _ssh(top: Path) -> None:
+    """Files that git keeps itself, in a commit that an SSH key signed."""
+    _model(top)
+    key, other = new_ssh_key("ed25519"), new_ssh_key("ed25519")
+    (top / "k.pub").write_bytes(line_of(key))
+    files = {name: (top / "m" / name).read_bytes() for name in ("a.pt", "b.pt", "config.json")}
+    older = {**files, "a.pt": (top / "spare/older.pt").read_bytes()}
+
+    def keep(place: str, signer: Any, held: dict[str, bytes]) -> dict[str, Any]:
+        document = committed(lambda payload: ssh_signature(signer, payload), held)[0]
+        (top / place).write_text(json.dumps(document))
+        return document
+
+    good, before = keep("m/git-commit.json", key, files), keep("spare/older.json", key, older)
+    keep("spare/evil.json", other, files)
+    (top / "spare/tree.json").write_text(json.dumps({**good, "objects": before["objects"]}))
+    add_signer("release", public_key="k.pub")
+    _lock(top)
+
+
 _PROVENANCE: Final = {"rule": [{"models": "acme/*", "provenance": {"repository": REPOSITORY, "ref": "refs/tags/*"}}]}
 _BLOB, _MODEL = "m/a.pt.sigstore.json", "m/model.sig"
 
@@ -344,4 +366,5 @@ LANES: Final[dict[str, Lane]] = {
     "openpgp-sums": Lane(_sums(clear=False), "m/SHA256SUMS.asc"),
     "openpgp-sums-clear": Lane(_sums(clear=True), "m/SHA256SUMS.asc"),
     "git-commit": Lane(_commit, "m/git-commit.json"),
+    "ssh-commit": Lane(_ssh, "m/git-commit.json"),
 }

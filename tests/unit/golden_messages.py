@@ -16,6 +16,7 @@ def without_digests(text: str) -> str:
     """Put in place of what is another in each run: digests, ports, times, the working directory."""
     text = text.replace(str(Path.cwd()), "/work")
     text = re.sub(r"sha256:[0-9a-f]{64}", "sha256:…", text)
+    text = re.sub(r"SHA256:[A-Za-z0-9+/]{43}", "SHA256:…", text)
     text = re.sub(r"127\.0\.0\.1:\d+", "127.0.0.1:…", text)
     text = re.sub(r"\b[0-9a-f]{32,128}\b", "…", text)
     return re.sub(r"\b20\d\d-\d\d-\d\d(?:[ T]\d\d:\d\d(?::\d\d)?(?:Z|\+00:00)?)?", "(time)", text)

@@ -7,90 +7,27 @@ import hashlib
 import json
 import os
 import shutil
-import struct
 import subprocess
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
-from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa, utils
+from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
 
 from safeload.cli import run
 from safeload.errors import SignatureError
 from safeload.lockfile import read
 from safeload.trust.by_ssh import check_ssh
-from safeload.trust.git_commit import MEDIA_TYPE, object_id
 from safeload.trust.scheme import Anchor, Artifact, Terms, Verified
 from safeload.trust.schemes import verify
 from safeload.trusting import collect_commit
+from tests.forge_ssh import CURVES, armored, committed, line_of, new_key, ssh_signature
 
-CURVES: dict[str, ec.EllipticCurve | None] = {
-    "ed25519": None, "p256": ec.SECP256R1(), "p384": ec.SECP384R1(), "p521": ec.SECP521R1(),
-}  # fmt: skip
 DATA = b"weights"
 DIGEST = hashlib.sha256(DATA).hexdigest()
-Key = ed25519.Ed25519PrivateKey | ec.EllipticCurvePrivateKey
-
-
-def new_key(kind: str) -> Key:
-    curve = CURVES[kind]
-    return ed25519.Ed25519PrivateKey.generate() if curve is None else ec.generate_private_key(curve)
-
-
-def line_of(key: Any) -> bytes:
-    return bytes(key.public_key().public_bytes(Encoding.OpenSSH, PublicFormat.OpenSSH)) + b" me@host\n"
-
-
-def string(data: bytes) -> bytes:
-    return struct.pack(">I", len(data)) + data
-
-
-def number(value: int) -> bytes:
-    return string(value.to_bytes(value.bit_length() // 8 + 1, "big"))
-
-
-def raw_signature(key: Key, data: bytes) -> bytes:
-    if isinstance(key, ed25519.Ed25519PrivateKey):
-        return string(b"ssh-ed25519") + string(key.sign(data))
-    bits = key.curve.key_size
-    hash_of: hashes.HashAlgorithm = {256: hashes.SHA256(), 384: hashes.SHA384(), 521: hashes.SHA512()}[bits]
-    first, second = utils.decode_dss_signature(key.sign(data, ec.ECDSA(hash_of)))
-    return string(b"ecdsa-sha2-nistp%d" % bits) + string(number(first) + number(second))
-
-
-def armored(blob: bytes) -> bytes:
-    text = base64.b64encode(blob)
-    lines = [text[at : at + 70] for at in range(0, len(text), 70)]
-    return b"-----BEGIN SSH SIGNATURE-----\n" + b"\n".join(lines) + b"\n-----END SSH SIGNATURE-----\n"
-
-
-def ssh_signature(
-    key: Key, message: bytes, *, namespace: bytes = b"git", algorithm: str = "sha512", version: int = 1, behind: bytes = b"",
-    shown: Key | None = None,
-) -> bytes:  # fmt: skip
-    """What `ssh-keygen -Y sign` writes."""
-    public = base64.b64decode(line_of(shown or key).split(b" ")[1])
-    digest = hashlib.new(algorithm, message).digest()
-    head = string(namespace) + string(b"") + string(algorithm.encode())
-    made = raw_signature(key, b"SSHSIG" + head + string(digest))
-    return armored(b"SSHSIG" + struct.pack(">I", version) + string(public) + head + string(made) + behind)
-
-
-def committed(sign: Callable[[bytes], bytes], *, wide: bool = False) -> tuple[dict[str, Any], str]:
-    """A repository's one commit with one file."""
-    blob = object_id("blob", DATA, sha256=wide)
-    tree = b"100644 w.bin\0" + bytes.fromhex(blob)
-    payload = b"tree %s\nauthor A <a@b> 1 +0000\ncommitter A <a@b> 1 +0000\n\nrelease\n" % object_id("tree", tree, sha256=wide).encode()
-    head, _, message = payload.partition(b"\n\n")
-    name = b"gpgsig-sha256 " if wide else b"gpgsig "
-    commit = head + b"\n" + name + sign(payload).strip().replace(b"\n", b"\n ") + b"\n\n" + message
-    objects = [b"tree %d\0%s" % (len(tree), tree), b"blob %d\0%s" % (len(DATA), DATA)]
-    document = {"mediaType": MEDIA_TYPE, "commit": base64.b64encode(commit), "objects": [*map(base64.b64encode, objects)]}
-    return json.loads(json.dumps(document, default=bytes.decode)), object_id("commit", commit, sha256=wide)
+FILES = {"w.bin": DATA}
 
 
 def check(document: dict[str, Any], anchor: Anchor, commit: str | None = None) -> Verified:
@@ -100,7 +37,7 @@ def check(document: dict[str, Any], anchor: Anchor, commit: str | None = None) -
 
 def refused(check_: str, message: str, signature: bytes, anchor: Anchor) -> None:
     with pytest.raises(SignatureError, match=message) as caught:
-        check(committed(lambda _: signature)[0], anchor)
+        check(committed(lambda _: signature, FILES)[0], anchor)
     assert caught.value.check == check_
 
 
@@ -110,7 +47,7 @@ def refused(check_: str, message: str, signature: bytes, anchor: Anchor) -> None
 def test_a_commit_that_an_ssh_key_signed_leads_to_the_file(kind: str, algorithm: str, wide: bool) -> None:
     """The key is pinned in OpenSSH's form or as PEM: the identity is the same."""
     key = new_key(kind)
-    document, commit = committed(lambda payload: ssh_signature(key, payload, algorithm=algorithm), wide=wide)
+    document, commit = committed(lambda payload: ssh_signature(key, payload, algorithm=algorithm), FILES, wide=wide)
     pem = key.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
     whos = {check(document, Anchor(kind="key", public_key=form), commit) for form in (pem, line_of(key))}
     assert [who.identity for who in whos] == [f"sha256:{hashlib.sha256(pem).hexdigest()}"]
@@ -121,7 +58,7 @@ def test_a_commit_that_an_ssh_key_signed_leads_to_the_file(kind: str, algorithm:
 
 def test_every_part_of_an_ssh_signature_counts() -> None:
     key, other = new_key("ed25519"), new_key("ed25519")
-    payload = committed(lambda _: b"-----BEGIN SSH SIGNATURE-----")[0]
+    payload = committed(lambda _: b"-----BEGIN SSH SIGNATURE-----", FILES)[0]
     signed = base64.b64decode(payload["commit"]).replace(b"gpgsig -----BEGIN SSH SIGNATURE-----\n", b"")
     anchor = Anchor(kind="key", public_key=line_of(key))
     assert check_ssh(ssh_signature(key, signed), anchor, signed, namespace="git").issuer == ""

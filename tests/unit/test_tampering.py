@@ -202,7 +202,7 @@ SIGNED: Final[dict[str, Tamper]] = {
 }  # fmt: skip
 
 # A signature that binds bytes and no names cannot tell that two files that the same signer signed were swapped: the lock does.
-NAMES_BOUND: Final = ("oms", "shards", "x509", "openpgp-sums", "git-commit")
+NAMES_BOUND: Final = ("oms", "shards", "x509", "openpgp-sums", "git-commit", "ssh-commit")
 
 
 OF_THE_INSTANCE: Final = ("bundle_and_lock", "root_and_lock")
@@ -360,7 +360,7 @@ BOUND: Final[dict[str, Tamper]] = {"shards_and_lock_swapped": shards_and_lock_sw
 CASES: Final = [
     # What no signature is asked about is the same whatever instance signed.
     *of("blob-rekor1-tsa oms-rekor2 slsa-rekor1 key x509 openpgp git-commit", FILES),
-    *of("blob oms shards slsa key x509 openpgp git-commit", SIGNED),
+    *of("blob oms shards slsa key x509 openpgp git-commit ssh-commit", SIGNED),
     *of("blob oms slsa", KEYLESS),
     *of("blob-rekor2 oms-rekor2 slsa-rekor2", {"no_time": no_time}),
     *of("blob slsa key", {"bundle_of_the_other_shard": bundle_of_the_other_shard}),
@@ -374,6 +374,7 @@ CASES: Final = [
         "signed_by_another": spare("evil.json"), "subject": subject, "authority": authority_file, "authority_and_lock": authority,
     }),
     *of("openpgp git-commit", {"revoked": revoked, "certificate_swapped": certificate_swapped}),
+    *of("ssh-commit", {"signed_by_another": spare("evil.json"), "other_tree": spare("tree.json")}),
     *of("git-commit", {"unsigned": spare("unsigned.json"), "other_tree": spare("tree.json"), "signed_by_another": spare("weak.json")}),
 ]  # fmt: skip
 OPENPGP: Final = [
