@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from safeload.api import load, scan
     from safeload.conversion import convert
     from safeload.errors import (
+        GroupError,
         LockfileError,
         MalformedError,
         PinError,
@@ -45,12 +46,12 @@ _HOME = {
     "Policy": "policy", "Inert": "program", "Limits": "source", "state_dict": "state_dicts", "plain": "profiles",
     "scan_many": "scanning", "Skipped": "scanning",
     "Decision": "findings", "Finding": "findings", "Level": "findings", "Report": "findings",
-    "LockfileError": "errors", "MalformedError": "errors", "RemoteError": "errors", "PinError": "errors", "PolicyError": "errors",
-    "RefusedError": "errors", "SafeloadError": "errors", "SafeloadWarning": "errors", "SignatureError": "errors",
+    "GroupError": "errors", "LockfileError": "errors", "MalformedError": "errors", "PinError": "errors", "PolicyError": "errors",
+    "RefusedError": "errors", "RemoteError": "errors", "SafeloadError": "errors", "SafeloadWarning": "errors", "SignatureError": "errors",
 }  # fmt: skip
 
 __all__ = [
-    "Decision", "Finding", "Inert", "Level", "Limits", "LockfileError", "MalformedError", "PinError", "Policy",
+    "Decision", "Finding", "GroupError", "Inert", "Level", "Limits", "LockfileError", "MalformedError", "PinError", "Policy",
     "PolicyError", "RefusedError", "RemoteError", "Report", "SafeloadError", "SafeloadWarning", "SignatureError",
     "Skipped", "__version__", "convert", "inspect", "install", "installed", "load", "lock", "open", "plain", "scan",
     "scan_many", "state_dict", "uninstall", "verify",

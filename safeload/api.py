@@ -137,6 +137,7 @@ def load(
     policy: Any = None,
     lock: Any = None,
     unknown: str | None = None,
+    group: Any = None,
     **pickle_load_args: Any,
 ) -> Any:
     """Load a checkpoint: like `torch.load`, with the pin checked and nothing from the file ever run.
@@ -150,6 +151,8 @@ def load(
         policy: A `Policy`, a mapping, a path, or None to look for one from the working directory upwards.
         lock: A lockfile's path; None to look for one; False for none.
         unknown: "refuse" or "inert": what becomes of globals that are not modelled. Default: as policy says.
+        group: A `torch.distributed` process group whose processes all make this call: each hashes its share of a pinned file's
+            leaves, and all of them get their objects or none does.
         **pickle_load_args: `encoding` for Python 2 files, as in torch.
 
     Returns:
@@ -159,12 +162,18 @@ def load(
         RefusedError: policy does not allow the file; lists every refused global at once.
         PinError: the bytes are not the pinned bytes.
         MalformedError: the file is not what it claims to be.
+        GroupError: a process of the group is lost, or failed for a reason of its own.
         FileNotFoundError, IsADirectoryError, PermissionError: as `open` does.
     """
     from safeload.torch_arguments import Arguments
 
     arguments = Arguments.of(map_location, pickle_module, weights_only, mmap, unknown, pickle_load_args)
-    return load_with(f, Context.of(policy, lock), arguments, remote=True)
+    if group is None:
+        return load_with(f, Context.of(policy, lock), arguments, remote=True)
+    from safeload.build.ranks import together
+
+    with together(group) as ranks:
+        return load_with(f, Context.of(policy, lock), replace(arguments, ranks=ranks), remote=True)
 
 
 def load_with(
@@ -212,7 +221,8 @@ def _twin(
         return None
     from safeload.twins import twin_of
 
-    found = twin_of(context, target, arguments.reading(), stack)
+    # Caches differ from machine to machine, and processes of a group must all go the same way.
+    found = twin_of(context, target, arguments.reading(), stack, cached=arguments.ranks is None)
     # What TorchScript's code says of its modules lies in the archive alone, and a caller with `read` asks for it.
     scripted = found is not None and read is not None and found.original.pin.file.format == "torchscript"
     return None if scripted else found
@@ -267,6 +277,8 @@ def _load(
             raise error.at(source.name) from None
 
         gate.recall()
+        if arguments.ranks is not None:
+            gate.meet(arguments.ranks)
 
         def before_build() -> None:
             gate.match()

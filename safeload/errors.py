@@ -16,6 +16,7 @@ SafeloadError                        the root: .message .where .hint
 ├── UnsupportedError                 also RuntimeError: understood, but not built by this version or on this machine
 │   └── NotBuiltError                also pickle.UnpicklingError: a file of a format that is never built here
 │       └── RefusedFormatError       also RefusedError: such a file, and refused besides
+├── GroupError                       also RuntimeError: of processes that load together, one is lost or failed
 ├── RemoteError                      an address gave no bytes, too few, or others than a moment ago
 ├── LockfileError                    also ValueError: the lockfile is torn, unknown or contradictory
 ├── PolicyError                      also ValueError: the policy is not valid
@@ -186,6 +187,10 @@ class RefusedFormatError(RefusedError, NotBuiltError):
 
 class RemoteError(SafeloadError):
     """An address gave no bytes, too few, or others than a moment ago. Nothing is known about the file then."""
+
+
+class GroupError(SafeloadError, RuntimeError):
+    """Of several processes that load one file together, one is lost, failed for a reason of its own, or does something else."""
 
 
 class LockfileError(SafeloadError, ValueError):

@@ -29,6 +29,7 @@ from safeload.policy import Policy, decide, denied_reason, unpinned_finding
 from safeload.source import Source
 
 if TYPE_CHECKING:
+    from safeload.build.ranks import Ranks
     from safeload.lockfile import Pin
 
 __all__ = ["Gate", "Original", "announced", "leaf_bytes", "pinned_first", "refuse_unreadable", "sha256_and_tree", "torch_safe_globals"]
@@ -161,6 +162,17 @@ class Gate:
 
         stamps = Stamps.here()
         self.stamped = stamps is not None and stamps.holds(self.source, _digests(pin))
+
+    def meet(self, ranks: Ranks) -> None:
+        """Agree with the other processes of a group on what is loaded, and on who hashes what.
+
+        Raises:
+            PinError: they load something else.
+            SafeloadError: one of them failed.
+        """
+        pin = self.target.pin
+        agreed = ranks.meet(self.source.size, pin.file.sha256_tree if pin is not None else None, stamped=self.stamped)
+        self.stamped, self.source.together = agreed.stamped, agreed.shared
 
     def _still_stamped(self) -> bool:
         """All that the stamp does not stand for is compared; then the file must not have changed while it was read."""

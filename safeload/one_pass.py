@@ -9,12 +9,15 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Callable, Iterator, Sequence
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
-from safeload.lean_dataclass import dataclass
+from safeload.lean_dataclass import dataclass, field
 from safeload.parallel import Crc, in_parallel, workers
 
-__all__ = ["GRAIN", "Range", "run"]
+if TYPE_CHECKING:
+    from safeload.hashing.fingerprint import Fingerprint
+
+__all__ = ["GRAIN", "Range", "Share", "run"]
 
 GRAIN: Final = 4 << 20
 """Bytes of one unit of work where nobody wants leaves."""
@@ -47,7 +50,26 @@ class Range:
     base: int = 0
 
 
-def run(ranges: Sequence[Range], size: int, fetch: Fetch, *, leaf: int | None, only: Sequence[int] | None = None) -> list[bytes]:
+@dataclass(slots=True)
+class Share:
+    """One process' share of the leaves of a file that several processes load.
+
+    Attributes:
+        first: The number of the first leaf that this process hashes.
+        last: The first one behind them.
+        key: For the fingerprints of all leaves, as `hashing.fingerprint.key_of` makes it.
+        fingerprints: Of every leaf as it is in this process' memory, once the pass was made.
+    """
+
+    first: int
+    last: int
+    key: bytes
+    fingerprints: dict[int, bytes] = field(default_factory=dict)
+
+
+def run(
+    ranges: Sequence[Range], size: int, fetch: Fetch, *, leaf: int | None, only: Sequence[int] | None = None, share: Share | None = None
+) -> list[bytes]:
     """Fill fresh ranges and take the SHA-256 of every leaf of the file.
 
     Args:
@@ -56,9 +78,10 @@ def run(ranges: Sequence[Range], size: int, fetch: Fetch, *, leaf: int | None, o
         fetch: Fills a view from an offset, or raises. Called from several threads at once.
         leaf: Bytes of a leaf; None to fill only.
         only: Numbers of the leaves that are wanted; None for all.
+        share: Hash these leaves alone, and take the fingerprints of all; without `only`.
 
     Returns:
-        The digests, in order; nothing without `leaf`.
+        The digests, in order; nothing without `leaf`. With `share`, those of its leaves.
 
     Raises:
         SafeloadError: what `fetch` raises.
@@ -74,15 +97,23 @@ def run(ranges: Sequence[Range], size: int, fetch: Fetch, *, leaf: int | None, o
 
     wanted = list(range(-(-size // leaf))) if only is None else list(only)
     threads = workers() if len(wanted) * leaf > _WORTH_THREADS else 1
+    others: list[int] = []
+    if share is not None:
+        others = [number for number in wanted if not share.first <= number < share.last]
+        wanted = wanted[share.first : share.last]
     together = max(1, min(width(), -(-len(wanted) // threads)))
     digests: list[bytes] = []
     groups = [wanted[at : at + together] for at in range(0, len(wanted), together)]
     found: list[list[bytes]] = [[] for _ in groups]
 
     def group(index: int) -> None:
-        found[index] = work.leaves([number * leaf for number in groups[index]], leaf)
+        if index >= len(groups):
+            work.compared(others[index - len(groups)], leaf)
+        else:
+            found[index] = work.leaves([number * leaf for number in groups[index]], leaf)
 
-    in_parallel(len(groups), group, threads)
+    work.share = share
+    in_parallel(len(groups) + len(others), group, threads)
     for part in found:
         digests += part
     return digests
@@ -100,6 +131,7 @@ class _Work:
     starts: list[int]
     size: int
     fetch: Fetch
+    share: Share | None = None
 
     def fill(self, begin: int, nbytes: int) -> None:
         """Read what is fresh of the file's bytes from `begin` on, and nothing else."""
@@ -119,28 +151,58 @@ class _Work:
         digests: dict[int, bytes] = {}
         hashers = lanes(len(whole)) if whole else None
         scratch = [memoryview(bytearray())] * len(whole)
+        seen = [self._fingerprint() for _ in whole]
         for at in range(0, leaf if hashers is not None else 0, STEP):
             windows = []
             for lane, begin in enumerate(whole):
                 window, scratch[lane] = self._window(begin + at, min(STEP, leaf - at), scratch[lane])
                 windows.append(window)
+                if (fingerprint := seen[lane]) is not None:
+                    fingerprint.update(window)
             if hashers is not None:
                 hashers.update(windows, min(STEP, leaf - at))
         if hashers is not None:
             digests.update(zip(whole, hashers.digests(), strict=True))
+        for begin, fingerprint in zip(whole, seen, strict=True):
+            self._saw(begin // leaf, fingerprint)
         for begin in begins:
             if begin not in digests:
-                digests[begin] = self._alone(begin, min(begin + leaf, self.size))
+                digests[begin] = self._alone(begin, min(begin + leaf, self.size), leaf)
         return [digests[begin] for begin in begins]
 
-    def _alone(self, begin: int, end: int) -> bytes:
+    def _alone(self, begin: int, end: int, leaf: int) -> bytes:
         import hashlib
 
-        hasher = hashlib.sha256()
+        hasher, fingerprint = hashlib.sha256(), self._fingerprint()
+        scratch = memoryview(bytearray())
         for start in range(begin, end, STEP):
-            for part in self._parts(start, min(start + STEP, end)):
-                hasher.update(part)
+            part, scratch = self._window(start, min(STEP, end - start), scratch)
+            hasher.update(part)
+            if fingerprint is not None:
+                fingerprint.update(part)
+        self._saw(begin // leaf, fingerprint)
         return hasher.digest()
+
+    def compared(self, number: int, leaf: int) -> None:
+        """Read what is fresh of a leaf that another process hashes, and take its fingerprint."""
+        begin, end = number * leaf, min((number + 1) * leaf, self.size)
+        fingerprint, scratch = self._fingerprint(), memoryview(bytearray())
+        for start in range(begin, end, STEP):
+            part, scratch = self._window(start, min(STEP, end - start), scratch)
+            if fingerprint is not None:
+                fingerprint.update(part)
+        self._saw(number, fingerprint)
+
+    def _fingerprint(self) -> Fingerprint | None:
+        if self.share is None:
+            return None
+        from safeload.hashing.fingerprint import Fingerprint
+
+        return Fingerprint(self.share.key)
+
+    def _saw(self, number: int, fingerprint: Fingerprint | None) -> None:
+        if self.share is not None and fingerprint is not None:
+            self.share.fingerprints[number] = fingerprint.value()
 
     def _window(self, begin: int, nbytes: int, scratch: memoryview) -> tuple[memoryview, memoryview]:
         """Return bytes of the file in one piece, and the scratch memory that was made for it where no range has just those."""
@@ -157,7 +219,7 @@ class _Work:
         for part in parts:
             scratch[at : at + len(part)] = part
             at += len(part)
-        return scratch, scratch
+        return scratch[:nbytes], scratch
 
     def _touched(self, begin: int, end: int) -> bool:
         """Whether a range has any of these bytes."""

@@ -30,11 +30,11 @@ from safeload.errors import (
 )
 from safeload.findings import Origin, escape
 from safeload.lean_dataclass import dataclass
-from safeload.one_pass import Range, run
+from safeload.one_pass import Range, Share, run
 from safeload.parallel import Crc
 from safeload.remote import Address, Ranges
 
-__all__ = ["Limits", "Reading", "Source"]
+__all__ = ["Limits", "Reading", "Source", "Together"]
 
 CHUNK: Final = 1 << 20
 _SEEK_HINT: Final = (
@@ -93,6 +93,18 @@ class Reading:
     encoding: str = "utf-8"
     byteorder: str = "little"
     depth: int = 0
+
+
+class Together(Protocol):
+    """Other processes that load the same file."""
+
+    def share(self, count: int) -> Share:
+        """This process' share of `count` leaves."""
+        ...
+
+    def joined(self, share: Share, digests: list[bytes], count: int, where: str) -> list[bytes]:
+        """Exchange shares; return the digest of every leaf, or raise."""
+        ...
 
 
 @runtime_checkable
@@ -219,6 +231,7 @@ class Source:
         origin: Where the file begins in the caller's stream.
         parsed: What a reader parsed while it decided whether the file is its own, by the reader's name: parsed once.
         address: That of a file elsewhere, or None.
+        together: Other processes that load the same file and hash a share of its leaves; None, or no longer, when there are none.
         failure: Why a file elsewhere could not be read on. Whoever made something of that nevertheless is not to be believed.
     """
 
@@ -234,6 +247,8 @@ class Source:
         self._lock = RLock()
         self._digests: dict[str, str] = {}
         self._leaves: tuple[int, list[bytes]] | None = None
+        self._shared: tuple[int, Share, list[bytes]] | None = None
+        self.together: Together | None = None
         self.parsed: dict[str, Any] = {}
         self.failure: RemoteError | None = None
         self.address: Address | None = None
@@ -433,12 +448,16 @@ class Source:
             crcs = [Crc() if crc else None for _ in parts]
             fresh, late = self._fresh(parts, crcs)
             ranges = sorted((*(Range(start, kept) for start, kept in self._segments), *fresh), key=lambda held: held.start)
-            digests = run(ranges, self.size, self._from_file, leaf=leaf)
+            share = None if leaf is None or self.together is None else self.together.share(-(-self.size // leaf))
+            digests = run(ranges, self.size, self._from_file, leaf=leaf, share=share)
             self._segments = [(held.start, held.view) for held in ranges]
             self._starts = [held.start for held in ranges]
             if fresh:
-                self._digests.clear()
-            self._leaves = (leaf, digests) if leaf is not None else None if fresh else self._leaves
+                self._forget()
+            if leaf is not None and share is not None:
+                self._shared = leaf, share, digests
+            elif leaf is not None:
+                self._leaves = leaf, digests
         for offset, view, sum_ in late:
             self._fill(offset, view)
             if sum_ is not None:
@@ -491,21 +510,37 @@ class Source:
 
     def leaves(self, leaf: int) -> list[bytes]:
         """Return the SHA-256 of every leaf of `leaf` bytes, computed on several cores, once."""
+        if self.together is not None:
+            self._join(self.together, leaf)
         if self._leaves is None or self._leaves[0] != leaf:
             with self._lock:
-                ranges = [Range(start, kept) for start, kept in self._segments]
-                if isinstance(self._fetch, _Memory):
-                    ranges = [Range(0, self._fetch.view)]
-                self._leaves = leaf, run(ranges, self.size, self._from_file, leaf=leaf)
+                self._leaves = leaf, run(self._ranges(), self.size, self._from_file, leaf=leaf)
         return self._leaves[1]
+
+    def _join(self, together: Together, leaf: int) -> None:
+        """Hash this process' share of the leaves, and have the others' from them. That is done once, whatever comes of it."""
+        self.together = None
+        count = -(-self.size // leaf)
+        if self._shared is None or self._shared[0] != leaf:
+            share = together.share(count)
+            with self._lock:
+                self._shared = leaf, share, run(self._ranges(), self.size, self._from_file, leaf=leaf, share=share)
+        self._leaves = leaf, together.joined(self._shared[1], self._shared[2], count, self.name)
+
+    def _ranges(self) -> list[Range]:
+        if isinstance(self._fetch, _Memory):
+            return [Range(0, self._fetch.view)]
+        return [Range(start, kept) for start, kept in self._segments]
+
+    def _forget(self) -> None:
+        """Drop all digests: what they read from the file for themselves may have been something else than what was read now."""
+        self._digests.clear()
+        self._leaves = self._shared = None
 
     def some_leaves(self, leaf: int, only: Sequence[int]) -> list[bytes]:
         """Return the SHA-256 of the leaves with these numbers, in their order; nothing is kept."""
         with self._lock:
-            ranges = [Range(start, kept) for start, kept in self._segments]
-            if isinstance(self._fetch, _Memory):
-                ranges = [Range(0, self._fetch.view)]
-            return run(ranges, self.size, self._from_file, leaf=leaf, only=only)
+            return run(self._ranges(), self.size, self._from_file, leaf=leaf, only=only)
 
     def held(self) -> list[tuple[int, int]]:
         """The ranges that were read and kept: offset and bytes of each, in file order."""
@@ -577,9 +612,8 @@ class Source:
             position = start + len(kept)
         if position < end:
             fresh.append((position, view[position - offset :]))
-        if fresh:  # what a digest read from the file for itself may have been something else
-            self._digests.clear()
-            self._leaves = None
+        if fresh:
+            self._forget()
         for start, part in fresh:
             at = bisect.bisect_left(self._starts, start)
             self._starts.insert(at, start)

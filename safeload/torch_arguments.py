@@ -5,12 +5,15 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Mapping
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from safeload.errors import ArgumentError, UsageError, warn
 from safeload.findings import escape
 from safeload.lean_dataclass import dataclass
 from safeload.source import Limits, Reading
+
+if TYPE_CHECKING:
+    from safeload.build.ranks import Ranks
 
 __all__ = ["Arguments", "PickleModuleError"]
 
@@ -35,6 +38,7 @@ class Arguments:
         unknown: "refuse", "inert", or None when policy decides.
         weights_only: Whether it was asked for in words: then an archive that is a program is refused, as in torch.
         encoding: For Python 2 strings.
+        ranks: This process among those that load the file together.
     """
 
     map_location: Any
@@ -42,6 +46,7 @@ class Arguments:
     unknown: str | None
     weights_only: bool = False
     encoding: str
+    ranks: Ranks | None = None
 
     @classmethod
     def of(

@@ -43,7 +43,9 @@ class Twin:
     kept: Kept | None = None
 
 
-def twin_of(context: Context, target: Target, reading: Reading, stack: ExitStack, *, make: bool = True) -> Twin | None:
+def twin_of(
+    context: Context, target: Target, reading: Reading, stack: ExitStack, *, make: bool = True, cached: bool = True
+) -> Twin | None:
     """Open the twin of what a load was asked for; None when it has none.
 
     Args:
@@ -52,6 +54,7 @@ def twin_of(context: Context, target: Target, reading: Reading, stack: ExitStack
         reading: How it would be read. A twin was made by the usual way of reading, and stands for no other.
         stack: Closes what is opened here.
         make: Convert a file into the cache that has no twin there yet.
+        cached: Look into the cache at all.
 
     Raises:
         PinError: the file is not the pinned one, or its pinned twin is not there.
@@ -65,7 +68,7 @@ def twin_of(context: Context, target: Target, reading: Reading, stack: ExitStack
         return None
     if pin.file.converted is not None:
         return _pinned(context, replace(target, pin=pin), pin, source, stack)
-    if context.policy_for(pin).convert == "cache":
+    if cached and context.policy_for(pin).convert == "cache":
         return _kept(context, replace(target, pin=pin), pin, source, stack, make=make)
     return None
 

@@ -1,0 +1,3 @@
+from typing_extensions import Buffer
+
+def absorb(state: Buffer, key: Buffer, view: Buffer) -> None: ...
