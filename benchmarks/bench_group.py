@@ -23,10 +23,11 @@ WORLD = 2
 def play(rank: int, path: Path, rounds: int) -> None:
     """All sides in one process of the group."""
     import torch
-    import torch.distributed as dist
+    import torch.distributed
 
     import safeload
 
+    dist: Any = torch.distributed
     torch.set_num_threads(max(1, (os.cpu_count() or WORLD) // WORLD))
     dist.init_process_group("gloo", store=dist.FileStore(str(path.parent / "store"), WORLD), rank=rank, world_size=WORLD)
     lock = path.parent / "safeload.lock"
@@ -67,7 +68,8 @@ def main() -> None:
         path = directory / "m.pt"
         measure.checkpoint(path, 64, nbytes // 256)
         measure.pinned(path)
-        torch.multiprocessing.spawn(play, (path, chosen.rounds), nprocs=WORLD)
+        processes: Any = torch.multiprocessing
+        processes.spawn(play, (path, chosen.rounds), nprocs=WORLD)
         times = json.loads((directory / "times.json").read_text())
     ratios = {"group_ratio": ("group", "hash_then_torch", 0.6), "group_to_alone": ("group", "alone", 1.0)}
     measure.emit("load_group", times, ratios, bytes=nbytes, tensors=64, processes=WORLD)

@@ -260,11 +260,12 @@ def _from_another(rank: int, said: bytes) -> SafeloadError:
     name = said[_TEXT.size : _TEXT.size + name_bytes].decode("utf-8", "replace")
     text = said[_TEXT.size + name_bytes : _TEXT.size + name_bytes + text_bytes].decode("utf-8", "replace")
     found = getattr(errors, name, None)
-    ours = isinstance(found, type) and issubclass(found, SafeloadError)
-    kind = found if ours else GroupError
-    what = text if ours else f"{name}: {text}"
-    made: SafeloadError = kind(f"process {rank} of the group did not load it: {escape(what, 2000)}", hint="so no process of the group does")
-    return made
+    kind: type[SafeloadError] = GroupError
+    if isinstance(found, type) and issubclass(found, SafeloadError):
+        kind = found
+    else:
+        text = f"{name}: {text}"
+    return kind(f"process {rank} of the group did not load it: {escape(text, 2000)}", hint="so no process of the group does")
 
 
 @contextmanager

@@ -102,7 +102,7 @@ def test_processes(places: tuple[Path, Path], method: str) -> None:
     if method not in multiprocessing.get_all_start_methods():
         pytest.skip(f"{sys.platform} has no {method}")
     assert loaded(places[0], mmap=False) == "right"
-    context = multiprocessing.get_context(method)
+    context: Any = multiprocessing.get_context(method)
     answers = context.Queue()
     workers = [context.Process(target=_work, args=(places, answers)) for _ in range(2)]
     for worker in workers:

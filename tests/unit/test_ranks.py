@@ -13,13 +13,16 @@ from typing import Any
 
 import pytest
 import torch
-import torch.distributed as dist
-import torch.multiprocessing as processes
+import torch.distributed
+import torch.multiprocessing
 
 import safeload
 from safeload.build.ranks import Ranks
 from safeload.one_pass import Range, Share, run
 from safeload.trust.digest import LEAF_BYTES
+
+dist: Any = torch.distributed
+processes: Any = torch.multiprocessing
 
 if not dist.is_available():
     pytest.skip("this torch has no process groups", allow_module_level=True)
