@@ -3,7 +3,7 @@
 Every process reads all bytes into memory of its own, and they need not be the same bytes: a file may lie on another disk of another
 machine, or change in between. So whoever hashes a leaf speaks for its own bytes only. Beside the digests of its share a process sends
 a keyed fingerprint of every leaf that it holds, under a key that all drew together for this load, and a leaf is believed when all
-fingerprints agree with those of the process that hashed it. docs/decisions/0015 says why, and what it is worth.
+fingerprints agree with those of the process that hashed it. docs/decisions/0016 says why, and what it is worth.
 
 What is exchanged has a fixed form and is never unpickled. Before each exchange all processes say whether they are still well, so that
 one that fails takes part once more, and the others end with its reason instead of waiting for it.

@@ -2,7 +2,7 @@
 
 Two byte strings of one length that differ have the same fingerprint with a chance of about 2**-64, as long as whoever chose them does
 not know the key. So a key is drawn for one use, by those who compare, and is gone afterwards. It stands for no digest: it says only that
-bytes which somebody else hashed are these bytes. docs/decisions/0015 says what it is for.
+bytes which somebody else hashed are these bytes. docs/decisions/0016 says what it is for.
 """
 
 from __future__ import annotations
