@@ -43,12 +43,14 @@ class Totals:
 
     Attributes:
         outcomes: Files, by what came of them.
+        dangerous: Refused files with an error that counts: they are known to run code or to deceive.
         skipped: Files that needed no verdict.
         findings: Those that count.
         first_rule: The rule to read first: of the first finding that counts in a file that is not allowed, worst level first.
     """
 
     outcomes: dict[Outcome, int] = field(default_factory=lambda: dict.fromkeys((Outcome.ALLOWED, Outcome.REFUSED, Outcome.ERROR), 0))
+    dangerous: int = 0
     skipped: int = 0
     findings: int = 0
     first_rule: str = ""
@@ -70,10 +72,10 @@ class Totals:
         """Count one file."""
         outcome = scanned.report.decision.outcome
         self.outcomes[outcome] += 1
-        for finding in scanned.report.findings:
-            if finding in scanned.muted:
-                continue
-            self.findings += 1
+        counted = [finding for finding in scanned.report.findings if finding not in scanned.muted]
+        self.findings += len(counted)
+        self.dangerous += outcome is Outcome.REFUSED and any(finding.level is Level.ERROR for finding in counted)
+        for finding in counted:
             if outcome is not Outcome.ALLOWED and _ORDER[finding.level] < self._worst:
                 self._worst, self.first_rule = _ORDER[finding.level], finding.rule
 

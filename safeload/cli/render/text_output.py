@@ -79,12 +79,16 @@ def file_lines(scanned: Scanned) -> Iterator[Line]:
 
 
 def scan_summary(totals: Totals) -> Line:
-    """`refused: 1 of 3 files, 2 findings; 'safeload explain SL101' says why`."""
+    """`refused: 2 of 3 files, 1 dangerous; 'safeload explain SL101' says why`.
+
+    Dangerous is what has an error; the others are refused for what is not modelled, and nobody may learn to ignore the difference.
+    """
     refused, unclear, total = totals.outcomes[Outcome.REFUSED], totals.outcomes[Outcome.ERROR], totals.files
     skipped = f", {totals.skipped:,} skipped" if totals.skipped else ""
     parts: list[tuple[str, str]] = []
     if refused:
         parts.append((f"refused: {refused:,} of {count(total, 'file')}", outcome_style(Outcome.REFUSED)))
+        parts.append((f", {totals.dangerous:,} dangerous" if totals.dangerous else ", none known to be dangerous", ""))
     if unclear:
         parts.append(("; " if parts else "", ""))
         parts.append((f"error: {unclear:,} of {count(total, 'file')} not analysed", outcome_style(Outcome.ERROR)))
