@@ -179,5 +179,6 @@ RULES: Final[dict[str, Rule]] = {
         Rule("SL865", "torchserve-manifest", _W, "the manifest of a model archive is not valid, or names what is not there"),
         # 87x: layers of other runtimes
         Rule("SL871", "custom-layer", _W, "a layer whose code comes from the application or a library, not from the runtime"),
+        Rule("SL872", "dangerous-layer", _E, "a layer that reads or writes files, or calls Python"),
     )
 }

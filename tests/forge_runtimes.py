@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import math
 import struct
 from collections.abc import Iterable
 
 from tests.forge_protobuf import msg, number
 
 __all__ = [
-    "branch", "constant", "coreml", "coreml_blobs", "custom_layer", "inner_product", "layer", "linked", "network", "openvino", "pipeline",
-    "program",
+    "branch", "constant", "coreml", "coreml_blobs", "custom_layer", "inner_product", "layer", "linked", "network", "openvino",
+    "paddle", "paddle_parameters", "pipeline", "program",
 ]  # fmt: skip
 
 
@@ -77,3 +78,22 @@ def coreml_blobs(blobs: Iterable[bytes] = (b"abc", b"de"), *, offset: int | None
         at = len(out) + 64 if offset is None or index else offset
         out += struct.pack("<2I3Q", 0xDEADBEEF, 1, len(blob), at, 0) + bytes(32) + blob
     return bytes(out)
+
+
+def paddle(*operators: str, path: str = "/x/y", attribute: str = "file_path") -> bytes:
+    """A program of PaddlePaddle's: a parameter and these operators, each with a text as an attribute."""
+    shape = msg(3, msg(1, number(1, 5) + number(2, 2) + number(2, 3)))
+    block = number(1, 0) + number(2, -1) + msg(3, msg(1, "w") + msg(2, number(1, 7) + shape) + number(3, 1))
+    for op in ("feed", "matmul_v2", *operators, "fetch"):
+        block += msg(4, msg(1, msg(1, "X") + msg(2, "w")) + msg(3, op) + msg(4, msg(1, attribute) + number(2, 2) + msg(5, path)))
+    return msg(1, block) + msg(4, number(1, 3))
+
+
+def paddle_parameters(*shapes: tuple[int, ...], left: int | None = None) -> bytes:
+    """Tensors of FP32; of the last one only `left` bytes are there."""
+    out = b""
+    for shape in shapes or ((2, 3), (4,)):
+        described = number(1, 5) + b"".join(number(2, size) for size in shape)
+        values = b"\1\2\3\4" * min(64, math.prod(shape))
+        out += struct.pack("<IQIi", 0, 0, 0, len(described)) + described + (values if left is None else values[:left])
+    return out

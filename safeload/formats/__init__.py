@@ -280,6 +280,24 @@ def _coreml_weights() -> Format:
     return CoreMLWeights()
 
 
+def _paddle_program() -> Format:
+    from safeload.formats.paddle_file import PaddleProgram
+
+    return PaddleProgram()
+
+
+def _paddle_text() -> Format:
+    from safeload.formats.paddle_file import PaddleText
+
+    return PaddleText()
+
+
+def _paddle_parameters() -> Format:
+    from safeload.formats.paddle_file import PaddleParameters
+
+    return PaddleParameters()
+
+
 def _xgboost_binary() -> Format:
     from safeload.formats.xgboost_file import XGBoostBinaryFile
 
@@ -391,6 +409,8 @@ FORMATS: Final[tuple[Format, ...]] = (
     _Reader("openvino", first.may_be_xml, _openvino),
     _Reader("coreml", first.may_be_coreml, _coreml),
     _Reader("coreml-weights", first.may_be_coreml_weights, _coreml_weights),
+    _Reader("paddle-program", first.may_be_paddle, _paddle_program),
+    _Reader("paddle-parameters", first.may_be_paddle_parameters, _paddle_parameters),
     _Reader("xgboost-binary", first.may_be_xgboost_binary, _xgboost_binary),
     _Reader("xgboost-json", first.may_be_keras_json, _xgboost_json),
     _Reader("xgboost-ubjson", first.may_be_ubjson, _xgboost_ubjson),
@@ -406,6 +426,7 @@ FORMATS: Final[tuple[Format, ...]] = (
     _PICKLE,
     _Reader("msgpack", first.may_be_msgpack, _msgpack),
     _Reader("tfjs", first.may_be_json, _tfjs),
+    _Reader("paddle-json", first.may_be_json, _paddle_text),
     _Reader("tf-text", first.may_be_graph_text, _tensorflow_text),
     _Reader("index", first.may_be_json, _index),
     _Reader("config", first.may_be_config, _config),

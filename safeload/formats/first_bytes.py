@@ -33,6 +33,8 @@ __all__ = [
     "may_be_msgpack",
     "may_be_npy",
     "may_be_onnx",
+    "may_be_paddle",
+    "may_be_paddle_parameters",
     "may_be_python",
     "may_be_safetensors",
     "may_be_sentencepiece",
@@ -143,6 +145,18 @@ def may_be_coreml(source: Source) -> bool:
 def may_be_coreml_weights(source: Source) -> bool:
     """The second version of the storage of blobs."""
     return source.head(16)[4:] == b"\2" + bytes(11)
+
+
+def may_be_paddle(source: Source) -> bool:
+    """A message with a block that has no parent."""
+    head = source.head(32)
+    return head[:1] == b"\n" and b"\x08\0\x10\xff" in head
+
+
+def may_be_paddle_parameters(source: Source) -> bool:
+    """Zeros, and a small number."""
+    head = source.head(20)
+    return len(head) == 20 and not any(head[:16]) and head[16] > 0 and not any(head[17:])
 
 
 def may_be_tflite(source: Source) -> bool:

@@ -1,7 +1,8 @@
-"""Runtimes on devices: OpenVINO, Core ML."""
+"""Other runtimes: OpenVINO, Core ML, PaddlePaddle."""
 
 from __future__ import annotations
 
+import json
 from typing import Final
 
 from tests.forge_runtimes import (
@@ -14,6 +15,8 @@ from tests.forge_runtimes import (
     linked,
     network,
     openvino,
+    paddle,
+    paddle_parameters,
     pipeline,
     program,
 )  # fmt: skip
@@ -22,6 +25,12 @@ from tests.formats_page import FormatRow
 __all__ = ["ROWS"]
 
 _ENTITY: Final = '<!DOCTYPE net [<!ENTITY x SYSTEM "file:///etc/passwd">]>'
+
+def _pir(op: str) -> bytes:
+    """A program as JSON."""
+    block = {"ops": [{"#": "1.data", "A": []}, {"#": op, "A": [{"AT": {"#": "0.a_str", "D": "/x/y"}, "N": "file_path"}]}]}
+    return json.dumps({"base_code": {"magic": "pir", "version": 4}, "program": {"regions": [{"blocks": [block]}]}}).encode()
+
 
 ROWS: Final = [
     FormatRow(
@@ -82,6 +91,50 @@ ROWS: Final = [
             "a blob behind the end": (lambda: coreml_blobs(offset=1 << 40), "SL851"),
             "2³¹ blobs": (lambda: coreml_blobs(count=1 << 31), "SL851"),
             "a pickle behind the last": (lambda: coreml_blobs() + bytes(64) + b"cos\nsystem\n(S'true'\ntR.", "SL126"),
+        },
+    ),
+    FormatRow(
+        format="paddle-program",
+        title="PaddlePaddle program",
+        written_by="`paddle.jit.save`, `save_inference_model` (`.pdmodel`); its checkpoints (`.pdparams`) are pickles",
+        reads="every operator of every block, and the files that attributes name",
+        order=29,
+        benign={
+            "a product": paddle,
+            "a directory with its parameters": lambda: {"m.pdmodel": paddle(), "m.pdiparams": paddle_parameters()},
+        },
+        hostile={
+            "`py_func`": (lambda: paddle("py_func"), "SL872"),
+            "`save` to a file": (lambda: paddle("save", path="/home/me/.bashrc"), "SL872"),
+            "`load_combine` of a file": (lambda: paddle("load_combine"), "SL872"),
+            "an operator out of a library": (lambda: paddle("my_operator"), "SL871"),
+            "compiled code for a device": (lambda: paddle("tensorrt_engine"), "SL871"),
+            "a program that breaks": (lambda: paddle() + b"\x0a\xff", "SL855"),
+        },
+    ),
+    FormatRow(
+        format="paddle-json",
+        title="PaddlePaddle program as JSON",
+        written_by="`paddle.jit.save` since version 3",
+        reads="every operator's name",
+        order=29,
+        benign={"a product": lambda: _pir("1.matmul")},
+        hostile={
+            "`py_func`": (lambda: _pir("1.py_func"), "SL872"),
+            "`save` in place": (lambda: _pir("1.save_"), "SL872"),
+        },
+    ),
+    FormatRow(
+        format="paddle-parameters",
+        title="PaddlePaddle parameters",
+        written_by="`paddle.jit.save` (`.pdiparams`)",
+        reads="every tensor's type, shape and size",
+        order=30,
+        benign={"two tensors": paddle_parameters},
+        hostile={
+            "a tensor that leaves the file": (lambda: paddle_parameters((2, 3), left=8), "SL851"),
+            "a shape of 2⁶² elements": (lambda: paddle_parameters((1 << 31, 1 << 31)), "SL851"),
+            "a pickle behind the last": (lambda: paddle_parameters() + b"cos\nsystem\n(S'true'\ntR.", "SL851"),
         },
     ),
 ]

@@ -27,6 +27,8 @@ from tests.forge_runtimes import (
     layer,
     network,
     openvino,
+    paddle,
+    paddle_parameters,
     pipeline,
     program,
 )  # fmt: skip
@@ -170,9 +172,30 @@ def test_coreml_writes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_damaged_ones_are_judged() -> None:
     """Whatever a byte becomes: a verdict, and no exception."""
     rng = random.Random(6)
-    for whole in (coreml(program("@model_path/w.bin"), network(branch(custom_layer("x")))), coreml_blobs(), openvino()):
+    models = (coreml(program("@model_path/w.bin"), network(branch(custom_layer("x")))), openvino(), paddle("save"))
+    for whole in (*models, coreml_blobs(), paddle_parameters()):
         for _ in range(300):
             data = bytearray(whole)
             for _ in range(rng.choice([1, 1, 3])):
                 data[rng.randrange(len(data))] = rng.choice([0, 1, 0x7F, 0x80, 0xFF, rng.randrange(256)])
             assert scanned(bytes(data)).decision.reasons != ("not decided",)
+
+
+def test_an_operator_of_paddles_is_named_with_the_file_that_it_opens() -> None:
+    """Each of them: one harmless call must not hide the next."""
+    report = scanned(paddle("save") + msg(1, b""))
+    assert [item.message for item in report.findings] == ["the operator 'save' writes files: '/x/y'"]
+    code = paddle("relu", path="import os; os.system('x')")
+    assert set(rules(code)) == {"SL852"}
+    assert rules(paddle("relu", path="exec(code, run_globals)", attribute="op_callstack")) == {}  # where it was made, as Python tells it
+
+
+def test_paddles_tensors_are_listed() -> None:
+    listed = [inspect(memoryview(data)).tensors for data in (paddle(), paddle_parameters())]
+    shown = [[(one.name, one.dtype, one.shape, one.nbytes) for one in tensors] for tensors in listed]
+    assert shown == [[("w", "FP32", (2, 3), 0)], [("[0]", "FP32", (2, 3), 24), ("[1]", "FP32", (4,), 16)]]
+
+
+def test_zeros_and_other_messages_are_not_paddles() -> None:
+    for data in (bytes(64), bytes(16) + b"\4\0\0\0" + bytes(40), b"\n\2\x08\0", b'{"base_code": 1}', b'{"base_code": {"magic": "x"}}'):
+        assert not scanned(data).format.startswith("paddle")
