@@ -88,7 +88,14 @@ def machine() -> dict[str, object]:
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     torch: Any = sys.modules.get("torch")
     versions = {"python": platform.python_version(), "torch": getattr(torch, "__version__", None)}
-    return {"cores": cores, "compiled": pickle_machine.__name__.endswith("_c"), **versions}
+    return {"cpu": cpu(), "cores": cores, "compiled": pickle_machine.__name__.endswith("_c"), **versions}
+
+
+def cpu() -> str:
+    """What the processor calls itself."""
+    path = Path("/proc/cpuinfo")
+    lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
+    return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), platform.machine())
 
 
 @contextmanager

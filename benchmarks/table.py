@@ -45,27 +45,28 @@ def verdict(ratio: float, best: float, target: float) -> str:
     return "met" if ratio <= target else "missed, but for the fastest runs" if best <= target else "missed"
 
 
-def machine(results: list[dict[str, Any]]) -> str:
+def machine(result: dict[str, Any]) -> str:
     """What it was measured on."""
-    model = next((line.partition(":")[2].strip() for line in _cpu() if line.startswith("model name")), platform.machine())
-    first = results[0]
-    load = os.getloadavg()[0] if hasattr(os, "getloadavg") else 0.0
     return (
-        f"{model}, {first.get('cores')} cores, {platform.system()} {platform.release()}, Python {first.get('python')},"
-        f" torch {first.get('torch')}, compiled machine: {first.get('compiled')}; load average when written: {load:.1f}"
+        f"{result.get('cpu')}, {result.get('cores')} cores, Python {result.get('python')}, torch {result.get('torch')},"
+        f" compiled machine: {result.get('compiled')}"
     )
 
 
-def _cpu() -> list[str]:
-    path = Path("/proc/cpuinfo")
-    return path.read_text(encoding="utf-8").splitlines() if path.exists() else []
+def lines_of(results: list[dict[str, Any]]) -> list[str]:
+    """One table."""
+    found = ["| benchmark | ratio | best | target | |", "|---|---:|---:|---:|---|"]
+    for name, ratio, best, target in rows(results):
+        found.append(f"| {name} | {ratio:.3f} | {best:.3f} | {target:.3f} | {verdict(ratio, best, target)} |")
+    return found
 
 
 def text(results: list[dict[str, Any]]) -> str:
     """The page."""
-    lines = [HEAD + f"Measured on {machine(results)}.\n", "| benchmark | ratio | best | target | |", "|---|---:|---:|---:|---|"]
-    for name, ratio, best, target in rows(results):
-        lines.append(f"| {name} | {ratio:.3f} | {best:.3f} | {target:.3f} | {verdict(ratio, best, target)} |")
+    load = os.getloadavg()[0] if hasattr(os, "getloadavg") else 0.0
+    system = f"{platform.system()} {platform.release()}; load average when written: {load:.1f}"
+    whole = next((result for result in results if result.get("torch")), results[0])
+    lines = [HEAD + f"Measured on {machine(whole)}, {system}.\n", *lines_of(results)]
     for result in results:
         if result["bench"] == "scaling":
             axis = result["axis"]
@@ -73,6 +74,9 @@ def text(results: list[dict[str, Any]]) -> str:
                 lines.append(f"\n![load time against {axis}]({axis}.png)")
             lines.append(f"\nLoad time against {axis}: time per unit at the largest size over the second largest is {result['straight']}.")
             lines.append("\n".join(f"* {point}" for point in result["points"]))
+    if others := [result for result in read(HERE / "elsewhere.jsonl") if "failed" not in result]:
+        lines.append(f"\n## On a larger machine\n\nMeasured on {machine(others[0])}. The programs printed `elsewhere.jsonl` there.\n")
+        lines += lines_of(others)
     notes = HERE / "notes.md"
     return "\n".join(lines) + "\n" + ("\n" + notes.read_text(encoding="utf-8") if notes.exists() else "")
 
@@ -112,10 +116,15 @@ def check(results: list[dict[str, Any]]) -> int:
     return 1 if worse else 0
 
 
+def read(path: Path) -> list[dict[str, Any]]:
+    """The JSON lines of a file; none where there is no file."""
+    lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
+    return [json.loads(line) for line in lines if line.startswith("{")]
+
+
 def main() -> int:
     """Read the lines, and do what was asked."""
-    results = [json.loads(line) for line in Path(sys.argv[1]).read_text(encoding="utf-8").splitlines() if line.startswith("{")]
-    results = [result for result in results if "failed" not in result]
+    results = [result for result in read(Path(sys.argv[1])) if "failed" not in result]
     if "--check" in sys.argv:
         return check(results)
     HERE.mkdir(parents=True, exist_ok=True)

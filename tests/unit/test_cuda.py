@@ -89,8 +89,9 @@ def test_devices_are_those_of_torch(name: str, place: str, mapped: bool, tmp_pat
 @pytest.mark.parametrize("place", [place for place in PLACES if place != "function"])
 @pytest.mark.parametrize("name", [name for name in VALUES if name not in ("float8", "uint16", "storage")])
 def test_legacy_streams(name: str, place: str) -> None:
-    """The dtypes that torch cannot read from them are left out, and one size: where a storage without memory is named again, torch
-    makes another one there, as small as what looks at it.
+    """The dtypes that torch cannot read from them are left out, and one size.
+
+    Where a storage without memory is named again, torch makes another one there, as small as what looks at it.
     """
     if (name, place) == ("tied", "meta"):
         name = "tensor"
