@@ -7,7 +7,7 @@ from collections.abc import Mapping
 
 from safeload.lean_dataclass import dataclass, field
 
-__all__ = ["Decision", "Finding", "Level", "Origin", "Outcome", "Report", "Stream", "escape"]
+__all__ = ["Decision", "Finding", "Level", "Origin", "Outcome", "Report", "Stream", "escape", "shown"]
 
 
 class Level(enum.StrEnum):
@@ -177,3 +177,22 @@ def escape(text: str, limit: int = 200) -> str:
                 out.append(f"\\U{code:08x}")
         cut = "".join(out)
     return cut if len(text) <= limit else cut + "…"
+
+
+def shown(value: object, limit: int = 60) -> str:
+    """A value out of a file, for a message: a number or a text as Python writes it, of anything else only what it is.
+
+    `repr` would go through everything that a value holds, and a list of a hundred bytes can stand for more than any machine writes.
+
+    Args:
+        value: Anything that was built from a file.
+        limit: Characters of a text that are kept.
+    """
+    kind = type(value)
+    if value is None or kind is bool or kind is float:
+        return repr(value)
+    if isinstance(value, int) and kind is int:
+        return str(value) if value.bit_length() <= 128 else f"an integer of {value.bit_length()} bits"
+    if isinstance(value, (str, bytes)) and kind in (str, bytes):
+        return escape(repr(value[: limit + 1]), limit)
+    return f"a {escape(kind.__name__, limit)}"

@@ -10,10 +10,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final
 
-from safeload.program import Call, Inert
+from safeload.findings import shown
+from safeload.program import Call, Inert, brief
 from safeload.walk import kinds
 
-__all__ = ["MODULE_KEYS", "is_number", "module_children", "number_of"]
+__all__ = ["MODULE_KEYS", "is_number", "module_children", "name_of", "number_of"]
 
 MODULE_KEYS: Final = ("_parameters", "_buffers", "_modules")
 _COMPILED: Final = "torch._dynamo.eval_frame.OptimizedModule"
@@ -22,6 +23,7 @@ _QUANTISED: Final = tuple(
     f"torch.{package}nn.{kind}quantized." for package in ("", "ao.") for kind in ("", "intrinsic.")
 )  # fmt: skip
 _NUMBER: Final = "torch.tensor"
+_LONG_NUMBER: Final = 4096  # bits
 _CONV_STATE: Final = 15
 """Length of a quantised convolution's state: ten settings, weight, bias, scale, zero point, training."""
 
@@ -35,6 +37,13 @@ def number_of(value: Any) -> int | float:
     """The number in a value that `is_number`."""
     found: int | float = value.args[0]
     return found
+
+
+def name_of(key: Any) -> str:
+    """A key as a part of a name. Python writes a tuple with all that it stands for, and refuses to write a long integer."""
+    if type(key) is int and key.bit_length() > _LONG_NUMBER:
+        return shown(key)
+    return brief(key) if type(key) in (tuple, frozenset) else str(key)
 
 
 def module_children(node: Inert) -> list[tuple[str, Any]] | None:
@@ -56,11 +65,11 @@ def module_children(node: Inert) -> list[tuple[str, Any]] | None:
         return None
     hidden = state.get("_non_persistent_buffers_set")
     hidden = hidden if isinstance(hidden, (set, frozenset)) else frozenset()
-    found = [(str(key), value) for key, value in state["_parameters"].items() if value is not None]
-    found += [(str(key), value) for key, value in state["_buffers"].items() if value is not None and key not in hidden]
+    found = [(name_of(key), value) for key, value in state["_parameters"].items() if value is not None]
+    found += [(name_of(key), value) for key, value in state["_buffers"].items() if value is not None and key not in hidden]
     if quantised:
         found += _numbers(state.get("scale"), state.get("zero_point")) + _packed(state)
-    found += [(str(key), value) for key, value in state["_modules"].items() if value is not None]
+    found += [(name_of(key), value) for key, value in state["_modules"].items() if value is not None]
     return found
 
 

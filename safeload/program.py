@@ -15,7 +15,7 @@ from typing import Any, Final, NamedTuple
 from safeload.findings import escape
 from safeload.lean_dataclass import dataclass, field
 
-__all__ = ["COMPLEX", "DTYPE_BITS", "Call", "Global", "Inert", "Region", "ScriptClass", "StorageSpec", "TensorSpec"]
+__all__ = ["COMPLEX", "DTYPE_BITS", "Call", "Global", "Inert", "Region", "ScriptClass", "StorageSpec", "TensorSpec", "brief"]
 
 # Bits per element of every torch dtype that can lie in a file, by torch's own name.
 DTYPE_BITS: Final[dict[str, int]] = {
@@ -287,6 +287,11 @@ def _equal(a: Any, b: Any) -> bool:
     return same if isinstance(same, bool) else False
 
 
+def brief(value: Any) -> str:
+    """Return a value as Python would write it, bounded in depth, width and length, hostile text escaped."""
+    return _Description().of(value, _DEPTH)
+
+
 class _Description:
     """A node as the call it stands for: bounded in depth, width and length, hostile text escaped."""
 
@@ -319,6 +324,8 @@ class _Description:
             if type(node) is set and node:
                 return f"{{{body}}}"
             return f"{type(node).__name__}({f'[{body}]' if node else ''})"
+        if type(node) is slice:  # it may hold lists, and Python writes all that they stand for
+            return f"slice({', '.join(self.of(part, depth - 1) for part in (node.start, node.stop, node.step))})"
         return _leaf(node)
 
     def _inert(self, node: Inert, depth: int) -> str:

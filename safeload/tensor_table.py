@@ -13,7 +13,7 @@ from typing import Any, Final
 from safeload.errors import LimitError, UnsupportedError, UsageError
 from safeload.findings import escape
 from safeload.formats import Contents
-from safeload.module_parts import MODULE_KEYS, is_number, module_children
+from safeload.module_parts import MODULE_KEYS, is_number, module_children, name_of
 from safeload.program import Call, Inert, ScriptClass, TensorSpec
 from safeload.walk import kinds
 from safeload.walk.model import Model, build
@@ -80,7 +80,7 @@ def as_modules(value: Any, classes: Mapping[str, ScriptClass]) -> Any:
 def children(value: Any) -> list[tuple[str, Any]]:
     """The named parts of a value: of a mapping, a sequence, or an inert node."""
     if isinstance(value, Mapping):
-        return [(str(key), item) for key, item in value.items()]
+        return [(name_of(key), item) for key, item in value.items()]
     if isinstance(value, (list, tuple, deque)):
         return [(str(index), item) for index, item in enumerate(value)]
     if isinstance(value, Inert):
@@ -98,7 +98,7 @@ def _inert_children(node: Inert) -> list[tuple[str, Any]]:
     parts += [(f"args.{index}", item) for index, item in enumerate(node.args or ())]
     parts += node.kwargs.items()
     if all(type(item) is tuple and len(item) == 2 and isinstance(item[0], (str, int)) for item in node.items):
-        return parts + [(str(key), item) for key, item in node.items]
+        return parts + [(name_of(key), item) for key, item in node.items]
     return parts + [(str(index), item) for index, item in enumerate(node.items)]
 
 
@@ -232,8 +232,8 @@ def find_state_dict(value: Any, is_tensor: IsTensor) -> Any:
 
 def _without_training(value: Any, weights: list[str], is_tensor: IsTensor) -> Any:
     """A checkpoint without its optimiser and the like, unless there is nothing else."""
-    if isinstance(value, Mapping) and any(name in TRAINING for name in map(str, value)):
-        kept = {name: part for name, part in value.items() if str(name) not in TRAINING}
+    if isinstance(value, Mapping) and any(name in TRAINING for name in map(name_of, value)):
+        kept = {name: part for name, part in value.items() if name_of(name) not in TRAINING}
         if weights or any(is_tensor(part) for part in kept.values()):
             return kept
     return value

@@ -36,6 +36,17 @@ def _plain(*tensors: torch.Tensor) -> None:
             raise _bad("a part of a sparse, quantised or nested tensor is no dense tensor")
 
 
+def _own(part: Any) -> Any:
+    """The same elements, as a tensor of its own.
+
+    What torch makes of parts holds on to the very objects. A stream holds them too, and may point a Parameter to another storage after
+    it was looked at (BUILD, as old releases write it): then what was checked would not be what is used.
+    """
+    if not isinstance(part, torch.Tensor):
+        return part
+    return part.view_as(part) if part.requires_grad else part.detach()
+
+
 def sparse(layout: torch.layout, data: tuple[Any, ...], *, garbage: bool = False) -> torch.Tensor:
     """Make a sparse tensor.
 
@@ -47,6 +58,7 @@ def sparse(layout: torch.layout, data: tuple[Any, ...], *, garbage: bool = False
     Raises:
         MalformedError: an index points outside, or the parts do not fit together.
     """
+    data = tuple(map(_own, data))
     with torch.no_grad():
         try:
             if layout is torch.sparse_coo:
@@ -181,7 +193,7 @@ def quantised(
             (0,), scale=float(quantiser[1]), zero_point=quantiser[2], dtype=storage.dtype, device=device
         )
     else:
-        scales, zeros = quantiser[1:3]
+        scales, zeros = map(_own, quantiser[1:3])
         if type(scales) is list:
             exact = quantiser[0] is torch.per_channel_affine
             scales = torch.tensor(scales, dtype=torch.double if exact else torch.float, device=device)
@@ -203,6 +215,7 @@ def nested(
     Raises:
         MalformedError: a row reaches outside the buffer, or the tables do not fit together.
     """
+    buffer, sizes, strides, offsets = map(_own, (buffer, sizes, strides, offsets))
     _plain(buffer, sizes, strides, offsets)
     tables = (sizes, strides, offsets)
     if any(part.dtype is not torch.int64 for part in tables) or sizes.dim() != 2 or strides.shape != sizes.shape or buffer.dim() != 1:
@@ -271,7 +284,10 @@ def check_jagged(
 
 def jagged(given: dict[str, Any]) -> torch.Tensor:
     """Make a jagged tensor of checked parts."""
-    found: torch.Tensor = jagged_type()(**given)
+    parts = {name: _own(part) for name, part in given.items()}
+    if given.get("_metadata_cache") is not None:
+        parts["_metadata_cache"] = {name: _own(part) for name, part in given["_metadata_cache"].items()}
+    found: torch.Tensor = jagged_type()(**parts)
     return found
 
 

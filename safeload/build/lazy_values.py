@@ -13,11 +13,13 @@ import torch
 from safeload.build.lazily import Read, tensor_of
 from safeload.build.makers import MAKERS
 from safeload.build.storages import element_type
-from safeload.errors import MalformedError, UnsupportedError
+from safeload.errors import LimitError, MalformedError, UnsupportedError
 from safeload.findings import escape
 from safeload.lean_dataclass import replace
 from safeload.module_parts import is_number, number_of
 from safeload.program import Call, Global, StorageSpec, TensorSpec
+
+from safeload.walk.model import COPIES, FREE
 
 if TYPE_CHECKING:
     from safeload.build.torch_model import TorchModel
@@ -46,6 +48,18 @@ class _Parts:
     def bank(self) -> _Parts:
         """Where storages are."""
         return self
+
+    def spend_on(self, *parts: Any) -> None:
+        """Refuse tensors of far more elements than they have bytes: with strides of 0 a few have any number of them.
+
+        Raises:
+            LimitError: one is.
+        """
+        for part in parts:
+            if isinstance(part, torch.Tensor) and part.layout is torch.strided and part.device.type != "meta":
+                held = part.untyped_storage().nbytes()
+                if part.numel() > FREE + COPIES * held:
+                    raise LimitError(f"a tensor of {part.numel()} elements in {held} bytes").under("SL127")
 
     def typed(self, spec: StorageSpec) -> Any:
         """A typed storage, read as a whole."""

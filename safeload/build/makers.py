@@ -69,6 +69,7 @@ def _parameter(model: TorchModel, args: tuple[Any, ...]) -> Any:
 
 def _qtensor(model: TorchModel, args: tuple[Any, ...]) -> Any:
     spec, quantiser = args
+    model.spend_on(*quantiser)
     composite.check_quantiser(quantiser, garbage=model.bank.garbage)
     storage = model.bank.typed(spec.storage)
     made: Any = composite.quantised(storage, spec.offset, spec.shape, spec.stride, quantiser, requires_grad=spec.requires_grad)
@@ -78,6 +79,7 @@ def _qtensor(model: TorchModel, args: tuple[Any, ...]) -> Any:
 
 def _sparse(model: TorchModel, args: tuple[Any, ...]) -> Any:
     layout, data = args
+    model.spend_on(*data)
     return composite.sparse(layout, data, garbage=model.bank.garbage)
 
 
@@ -87,11 +89,13 @@ def _meta(model: TorchModel, args: tuple[Any, ...]) -> Any:
 
 
 def _nested(model: TorchModel, args: tuple[Any, ...]) -> Any:
+    model.spend_on(*args)
     return composite.nested(*args, garbage=model.bank.garbage)
 
 
 def _jagged(model: TorchModel, args: tuple[Any, ...]) -> Any:
     given = args[0]
+    model.spend_on(given["offsets"], given.get("lengths"))
     cache = given.get("_metadata_cache") or {}
     composite.check_jagged(
         given["values"], given["offsets"], given.get("lengths"), given.get("_ragged_idx", 1), cache, garbage=model.bank.garbage
@@ -112,6 +116,7 @@ def _elsewhere(function: Callable[..., Any], *args: Any) -> Any:
 def _from_cpu(model: TorchModel, args: tuple[Any, ...]) -> Any:
     data, dtype, device, requires_grad = args
     values.check_device((device,))
+    model.spend_on(data)
     return _elsewhere(_torch._utils._rebuild_device_tensor_from_cpu_tensor, data, dtype, device, requires_grad)  # noqa: SLF001
 
 
@@ -119,6 +124,7 @@ def _from_numpy(model: TorchModel, args: tuple[Any, ...]) -> Any:
     array, dtype, device, requires_grad = args
     values.check_device((device,))
     model.array_facts(array)
+    model.spend(array.nbytes)
     if not array.flags.writeable or not array.dtype.isnative:
         array = array.astype(array.dtype.newbyteorder("="))
     return _elsewhere(_torch._utils._rebuild_device_tensor_from_numpy, array, dtype, device, requires_grad)  # noqa: SLF001

@@ -124,7 +124,7 @@ def _restore(storage: torch.UntypedStorage, target: str, *, chosen: bool) -> Any
     except SafeloadError:
         raise
     except RuntimeError as error:
-        raise UnsupportedError(str(error), hint="" if chosen else _HINT) from error
+        raise UnsupportedError(escape(str(error), 500), hint="" if chosen else _HINT) from error
     except Exception as error:  # noqa: BLE001
         # A tag that the file made up may trip any of the registered functions; a device that the caller chose is the caller's.
         _raise(error, target, chosen=chosen)

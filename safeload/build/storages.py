@@ -144,6 +144,11 @@ class StorageBank:
         """Put in the bytes of a storage; the first spec with its key counts."""
         self._rooms.setdefault(spec.key, _Room(spec, raw))
 
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all storages."""
+        return sum(room.spec.nbytes for room in self._rooms.values())
+
     def __contains__(self, spec: StorageSpec) -> bool:
         return spec.key in self._rooms
 

@@ -162,6 +162,20 @@ class TorchModel(RealArrays, Model):
 
     # ---- storages and dense tensors
 
+    def stored(self) -> int:
+        """Bytes of all storages."""
+        return self.bank.nbytes
+
+    def spend_on(self, *parts: Any) -> None:
+        """Count the elements of tensors whose values are looked at or copied: with strides of 0 a few bytes have any number of them.
+
+        Raises:
+            LimitError: they are far more than what the file holds.
+        """
+        for part in parts:
+            if isinstance(part, torch.Tensor) and part.device.type != "meta" and not self.bank.virtual:
+                self.spend(part.numel())
+
     def made(self, spec: StorageSpec | TensorSpec) -> Any:
         """One storage value per spec, except where it has no memory: torch makes a new one each time."""
         if isinstance(spec, TensorSpec):
@@ -333,6 +347,7 @@ class TorchModel(RealArrays, Model):
         """Give a value its checked state, once: a second BUILD finds it waiting no more."""
         del self._waiting[id(target)]
         if name == GENERATOR:
+            self.spend_on(state[2])
             set_generator(target, state)
         else:
             set_dim_range(target, state)

@@ -53,6 +53,7 @@ def build_tree(manifest: Manifest, bound: Bound, model: Model, source: Source) -
         hint += "\n".join(f"    {line}" for line in snippet(refused).splitlines())
         message = f"refused: names globals that are not modelled: {names}"
         raise RefusedError(message, where=f"!{KEY}", hint=hint, globals=refused).under("SL103")
+    model.held = source.size
     try:
         return _Builder(manifest, bound, model, source).run()
     except SafeloadError as error:

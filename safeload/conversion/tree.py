@@ -237,6 +237,10 @@ class _Encoder:
         return self.refs(sorted(value, key=_sort_key))
 
 
+def _scalar_key(value: Any) -> str:
+    return hex(value) if type(value) is int and not -_BIG < value < _BIG else repr(value)
+
+
 def _sort_key(value: Any) -> str:
     """A text by which members of a set are ordered; bounded, because members are hashable and so finite, but may be deep."""
     out: list[str] = []
@@ -251,7 +255,7 @@ def _sort_key(value: Any) -> str:
             todo.extend(reversed(item))
         elif type(item) is frozenset:
             out.append(str(len(item)))
-            out.extend(sorted(repr(part) for part in item if is_scalar(part)))
+            out.extend(sorted(_scalar_key(part) for part in item if is_scalar(part)))
         elif is_scalar(item):
             out.append(hex(item) if type(item) is int else ascii(item))
         elif type(item) in (Global, Inert):

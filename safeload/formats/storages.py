@@ -116,9 +116,10 @@ def _written(walk: Walk, at: int) -> StorageRef:
     return reference(found[0], found[1:], at)
 
 
-def _constant(walk: Walk, slot: int) -> Any:
-    if slot & 63 == k.TUPLE:
-        return tuple(_constant(walk, item) for item in walk.walker.children(slot)[0][:8])
+def _constant(walk: Walk, slot: int, *, inside: bool = False) -> Any:
+    """The value of a slot; of what an id may not hold, tuples of tuples among it, only something that is none of the values."""
+    if slot & 63 == k.TUPLE and not inside:
+        return tuple(_constant(walk, item, inside=True) for item in walk.walker.children(slot)[0][:8])
     if slot & 63 in (k.NONE, k.BOOL, k.INT, k.STR, k.BYTES):
         return walk.walker.constant(slot)
     return object()

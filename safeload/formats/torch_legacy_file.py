@@ -11,6 +11,7 @@ from struct import Struct
 from typing import Final
 
 from safeload.errors import MalformedError, RefusedError, SafeloadError, TruncatedError
+from safeload.findings import shown
 from safeload.formats.base import Contents, StreamPart
 from safeload.formats.storages import StorageRef, StorageTable, as_finding, persistent, storage_refs, text
 from safeload.formats.streams import walk_growing
@@ -84,7 +85,7 @@ class TorchLegacyFile:
                         contents.error = message
                         return None
                 elif index < 2 and _value(walked) != (MAGIC, VERSION)[index]:
-                    raise MalformedError(f"Invalid {what}: {_value(walked)!r:.40}", where=f"@{at}").under("SL129")
+                    raise MalformedError(f"Invalid {what}: {shown(_value(walked), 40)}", where=f"@{at}").under("SL129")
             at = walked.end
         self._facts(contents)
         return at
@@ -98,7 +99,7 @@ class TorchLegacyFile:
         if isinstance(facts, dict):
             for name in ("protocol_version", "little_endian"):
                 if name in facts:
-                    contents.metadata[name] = str(facts[name])[:40]
+                    contents.metadata[name] = shown(facts[name], 40)
 
     def _storages(self, source: Source, at: int, contents: Contents) -> None:
         main = contents.parts[3]
@@ -120,16 +121,17 @@ class TorchLegacyFile:
         for key in keys:
             ref = by_key.get(key)
             if ref is None or key in regions:
-                raise MalformedError(f"storage key {key!r} is listed and not used by the object, or twice", where=f"@{at}").under("SL304")
+                message = f"storage key {shown(key)} is listed and not used by the object, or twice"
+                raise MalformedError(message, where=f"@{at}").under("SL304")
             numel = lengths.at(at, key)
             if numel != ref.numel:
                 raise MalformedError(
-                    f"storage {key!r} has {numel} elements in front of its bytes and {ref.numel} in the stream", where=f"@{at}"
+                    f"storage {shown(key)} has {numel} elements in front of its bytes and {ref.numel} in the stream", where=f"@{at}"
                 ).under("SL302")
             nbytes = numel * (DTYPE_BITS[STORAGE_DTYPES[ref.type_name]] // 8)
             if at + 8 + nbytes > source.size:
                 raise MalformedError(
-                    f"storage {key!r} ends at byte {at + 8 + nbytes}, and the file has {source.size}",
+                    f"storage {shown(key)} ends at byte {at + 8 + nbytes}, and the file has {source.size}",
                     where=f"@{at}",
                     hint="the file is truncated: fetch it again and compare its size",
                 ).under("SL502")
@@ -151,7 +153,7 @@ class _Lengths:
         index = offset - self._start
         if index + 8 > len(self._window):
             near = index < len(self._window) + _NEAR
-            self._source.check(offset, 8, f"the length of storage {key!r}")
+            self._source.check(offset, 8, f"the length of storage {shown(key)}")
             self._window = self._source.view(offset, min(_WINDOW if near else 8, self._source.size - offset))
             self._start, index = offset, 0
         (numel,) = _LENGTH.unpack_from(self._window, index)
@@ -161,7 +163,7 @@ class _Lengths:
 def _located(regions: dict[str, Region], ref: StorageRef) -> Region:
     region = regions.get(ref.key)
     if region is None:
-        raise MalformedError(f"storage {ref.key!r} is named and its bytes are not in the file", where=f"@{ref.at}").under("SL304")
+        raise MalformedError(f"storage {shown(ref.key)} is named and its bytes are not in the file", where=f"@{ref.at}").under("SL304")
     return region
 
 

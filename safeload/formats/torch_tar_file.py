@@ -14,7 +14,7 @@ import sys
 from typing import Any, Final
 
 from safeload.errors import MalformedError, SafeloadError
-from safeload.findings import escape
+from safeload.findings import escape, shown
 from safeload.formats.base import Contents, StreamPart
 from safeload.formats.container import Archive, Member
 from safeload.formats.nested import read_members
@@ -132,10 +132,10 @@ class _Checkpoint:
         if type(pid) is str and _KEY.match(pid):
             pid = int(pid)
         if type(pid) is not int:
-            raise _bad(f"a persistent id that is no key: {escape(repr(pid)[:80])}", at, "SL109")
+            raise _bad(f"a persistent id that is no key: {shown(pid, 80)}", at, "SL109")
         spec = self.table.get(pid)
         if spec is None:
-            raise _bad(f"nothing in the file has the key {pid}", at, "SL304")
+            raise _bad(f"nothing in the file has the key {shown(pid)}", at, "SL304")
         return spec
 
     # ---- storages
@@ -171,7 +171,7 @@ class _Checkpoint:
         key = self._new_key(view[0], at)
         root = self.table.get(base_key)
         if not isinstance(root, StorageSpec):
-            raise _bad(f"view {key} is of storage {base_key}, which is not in the file", at, "SL304")
+            raise _bad(f"view {key} is of storage {shown(base_key)}, which is not in the file", at, "SL304")
         if first < 0 or numel < 0 or first + numel > root.numel:
             raise _bad(f"view {key}: {numel} elements from {first} on, and storage {base_key} has {root.numel}", at, "SL301")
         base, offset = (root, first) if root.base is None else (root.base, root.base_offset + first)
@@ -183,7 +183,7 @@ class _Checkpoint:
     def _new_key(self, key: Any, at: int) -> int:
         """Check a key: torch lets a later one replace an earlier one, and then nobody can tell what a tensor lies in."""
         if type(key) is not int or key.bit_length() > 64:
-            raise _bad(f"a key that is no integer of 64 bits: {escape(repr(key)[:80])}", at)
+            raise _bad(f"a key that is no integer of 64 bits: {shown(key, 80)}", at)
         if key in self.table:
             raise _bad(f"two storages or tensors have the key {key}", at)
         return key
@@ -216,8 +216,7 @@ class _Checkpoint:
             return StorageSpec(f"{key} (empty)", TENSOR_DTYPES[class_name], 0, 0, "cpu")
         storage = self.table.get(storage_key) if type(storage_key) is int else None
         if not isinstance(storage, StorageSpec):
-            shown = escape(repr(storage_key)[:80])
-            raise _bad(f"tensor {key} lies in storage {shown}, which is not in the file", at, "SL304")
+            raise _bad(f"tensor {key} lies in storage {shown(storage_key, 80)}, which is not in the file", at, "SL304")
         return storage
 
 
@@ -284,7 +283,7 @@ class _Streams:
         start = self.position
         value, _ = self.load()
         if type(value) is not int or not 0 <= value <= self.reading.limits.members:
-            raise _bad(f"the number of {what} is {escape(repr(value)[:80])}", start)
+            raise _bad(f"the number of {what} is {shown(value, 80)}", start)
         return value
 
     def take(self, nbytes: int, what: str) -> bytes:

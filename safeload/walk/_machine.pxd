@@ -86,13 +86,17 @@ cdef class Walker:
     cdef long long keep(self, long long first, long long count) except? -7
     @cython.locals(kind=cython.longlong)
     cdef long long weight(self, long long slot) except? -7
-    @cython.locals(index=cython.longlong, base=cython.longlong, start=cython.longlong, depth=cython.longlong, weight=cython.longlong,
-                   unhashable=cython.longlong, i=cython.longlong, slot=cython.longlong, kind=cython.longlong, other=cython.longlong)
     cdef long long make_tuple(self, long long first, long long count, long long p) except? -7
+    @cython.locals(index=cython.longlong, base=cython.longlong, depth=cython.longlong, weight=cython.longlong,
+                   unhashable=cython.longlong, i=cython.longlong, slot=cython.longlong, kind=cython.longlong, other=cython.longlong)
+    cdef long long tuple_of(self, long long start, long long count, long long p) except? -7
     cdef bint unhashable(self, long long kind) except -1
     @cython.locals(kind=cython.longlong, base=cython.longlong)
     cdef hashed(self, long long slot, long long p)
     cdef long long container(self, long long kind) except? -7
+    @cython.locals(start=cython.longlong, count=cython.longlong, base=cython.longlong, made=cython.longlong, weight=cython.longlong,
+                   held=cython.longlong, i=cython.longlong, slot=cython.longlong)
+    cdef long long filled(self, long long kind, long long args, long long p) except? -7
     @cython.locals(base=cython.longlong, limit=cython.longlong, weight=cython.longlong, i=cython.longlong, held=cython.longlong, slot=cython.longlong,
                    room=cython.longlong, start=cython.longlong, fresh=cython.longlong)
     cdef fill(self, long long target, long long first, long long count, bint is_pairs, long long p)

@@ -717,17 +717,22 @@ class Walker:
         return 1
 
     def make_tuple(self, first, count, p):
-        """TUPLE*: a record of [items, count, depth, weight, hashable, whether a storage is in it]."""
+        """TUPLE*: of `count` slots from the stack at `first`."""
+        if count == 0:
+            return 9
+        return self.tuple_of(self.keep(first, count), count, p)
+
+    def tuple_of(self, start, count, p):
+        """A tuple of kept items: a record of [items, count, depth, weight, hashable, whether a storage is in it]."""
         if count == 0:
             return 9
         index = self.record()
         base = index * RECORD
-        start = self.keep(first, count)
         depth = 0
         weight = 1
         unhashable = 0
         for i in range(count):
-            slot = self.stack[first + i]
+            slot = self.items[start + i]
             kind = slot & 63
             weight += self.weight(slot) if kind >= 9 else 1
             if kind == 9 and slot >> 6:
@@ -770,8 +775,10 @@ class Walker:
             if self.arena[base + 2] > MAX_HASH_DEPTH or self.arena[base + 3] > MAX_HASH_SIZE:
                 raise Malformed("a key that stands for too many values to hash", p)
             if self.arena[base + 3] > 64:
-                self.odd_keys += 1
-        if kind == 4 or kind == 15 or kind == 16 or kind == 17 or kind == 31:
+                self.odd_keys += 1 + (self.arena[base + 3] >> 12)
+        if kind == 13 and slot >> 6 and self.arena[(slot >> 6) * RECORD + 3] > MAX_HASH_SIZE:  # compared, not hashed, member by member
+            raise Malformed("a key that stands for too many values to compare", p)
+        if kind == 4 or kind == 13 or kind == 15 or kind == 16 or kind == 17 or kind == 31:
             self.odd_keys += 1
         if self.odd_keys > MAX_ODD_KEYS:
             raise Malformed(f"more than {MAX_ODD_KEYS} keys whose hashes the file chooses", p)
@@ -779,6 +786,37 @@ class Walker:
     def container(self, kind):
         """A new list, dict or set: a record of [kept items, how many, count, weight, 0, 0]."""
         return kind | (self.record() << 6)
+
+    def filled(self, kind, args, p):
+        """The container that a call gives. What it is made of stands for as many values in it, and is not kept again."""
+        start = 0
+        count = 0
+        if args >> 6:
+            start = self.arena[(args >> 6) * RECORD]
+            count = self.arena[(args >> 6) * RECORD + 1]
+        if kind == 9:
+            if count == 0 or self.items[start] & 63 == 9:
+                return self.items[start] if count else 9
+            base = (self.items[start] >> 6) * RECORD
+            if base == 0 or self.arena[base + 1] == self.arena[base + 2]:
+                return self.tuple_of(self.arena[base], self.arena[base + 1], p)
+            kind = 10  # of more items than are kept: what is in it is not known, so it is neither a key nor arguments
+        made = self.container(kind)
+        weight = 0
+        held = 0
+        for i in range(count):
+            slot = self.items[start + i]
+            if slot & 63 >= 9:
+                base = (slot >> 6) * RECORD
+                weight += self.weight(slot)
+                if base != 0 and (slot & 63 == 9 or (slot & 63 >= 10 and slot & 63 <= 13) or (slot & 63 >= 18 and slot & 63 <= 21)):
+                    if self.arena[base + 1] != 0 or self.arena[base + 2] != 0:
+                        held = 1  # something is in it, and none of it is kept
+        if weight > self.max_expansion:
+            raise Malformed("shared containers stand for more values than are allowed", p)
+        self.arena[(made >> 6) * RECORD + 2] = held
+        self.arena[(made >> 6) * RECORD + 3] = weight
+        return made
 
     def fill(self, target, first, count, is_pairs, p):
         """Put `count` slots from the stack at `first` into a container."""
@@ -895,8 +933,8 @@ class Walker:
                     result = self.known_results[key % CALLS] - 1
                     if result != 18 or args != 9:  # an empty OrderedDict is no more than an empty dict
                         self.effects += 1
-                    if (result >= 10 and result <= 13) or (result >= 18 and result <= 21) or result == 37:
-                        return self.container(result)
+                    if (result >= 9 and result <= 13) or (result >= 18 and result <= 21) or result == 37:
+                        return self.filled(result, args, offset)
                     if result == 29:
                         return 29 | (args & ~63)
                     return result
@@ -925,8 +963,8 @@ class Walker:
                                 # protocols 0 and 1, an instance of a modelled class: what NEWOBJ without arguments gives
                                 return self.call("NEWOBJ", self.items[start], 9, offset)
                             return self.items[start]
-                        if (result >= 10 and result <= 13) or (result >= 18 and result <= 21) or result == 37:
-                            return self.container(result)
+                        if (result >= 9 and result <= 13) or (result >= 18 and result <= 21) or result == 37:
+                            return self.filled(result, args, offset)
                         if result == 29:  # a dtype: its payload is the record of what it was made from
                             return 29 | (args & ~63)
                         return result
@@ -1603,6 +1641,8 @@ class Builder:
             known = target
             for i in range(0, len(items), 2):
                 known[items[i]] = items[i + 1]
+                if len(known) & 255 == 0:
+                    self.model.spread(known)
         else:
             self.model.set_items(target, items, name, at)
 
@@ -1727,7 +1767,9 @@ class Builder:
                 elif op == 0x90:
                     target = stack[-1]
                     if type(target) is set:
-                        target.update(items)
+                        for first in range(0, len(items), 256):
+                            target.update(items[first : first + 256])
+                            self.model.spread(target)
                     else:
                         self.items_into(target, items, "ADDITEMS", at)
                 elif op == 0x6C:
@@ -1737,6 +1779,7 @@ class Builder:
                     self.pairs_into(target, items, "DICT", at)
                     stack.append(target)
                 elif op == 0x91:
+                    self.model.spread(items)
                     stack.append(frozenset(items))
                 elif op == 0x6F:
                     stack.append(self.call("OBJ", items[0], tuple(items[1:]), at))

@@ -14,7 +14,7 @@ from math import prod
 from typing import TYPE_CHECKING, Any, Final
 
 from safeload.errors import MalformedError
-from safeload.findings import escape
+from safeload.findings import escape, shown
 from safeload.lean_dataclass import dataclass, field, replace
 from safeload.program import Call, Inert
 from safeload.walk import kinds as k
@@ -91,13 +91,13 @@ def parse_type(text: str) -> ArrayType:
         return ArrayType("|O", 8)
     match = _TEXT.match(text)
     if match is None:
-        raise _bad(f"a dtype named {escape(repr(text), 40)}")
+        raise _bad(f"a dtype named {shown(text, 40)}")
     order, letter, kind, digits = match.groups()
     if letter is not None:
         kind, digits = _LETTERS[letter][0], _LETTERS[letter][1:]
     count = int(digits)
     if count not in _SIZES.get(kind, (count,)):
-        raise _bad(f"a dtype named {escape(repr(text), 40)}")
+        raise _bad(f"a dtype named {shown(text, 40)}")
     size = 4 * count if kind == "U" else count
     if size > _LARGEST:
         raise _bad(f"a dtype of {size} bytes")
@@ -130,7 +130,7 @@ def with_state(model: Model, described: ArrayType, state: tuple[Any, ...]) -> Ar
         raise _bad("a dtype's state that no known numpy writes")
     kind = described.text[1]
     if itemsize not in (-1, described.itemsize):
-        raise _bad(f"a dtype {described.text} of {itemsize} bytes")
+        raise _bad(f"a dtype {described.text} of {shown(itemsize)} bytes")
     if (names or fields or subarray) and kind != "V":
         raise _bad(f"a dtype {described.text} with fields")
     metadata = state[8] if len(state) == 9 else None
@@ -156,8 +156,8 @@ def _unit(metadata: Any) -> str:
     unit = raw.decode("latin-1") if type(raw) is bytes else raw
     if unit == "generic":
         return ""
-    if unit not in _UNITS or type(count) is not int or not 0 < count <= _LARGEST or divisor != 1:
-        raise _bad(f"a date counted in {escape(repr(unit), 40)}")
+    if type(unit) is not str or unit not in _UNITS or type(count) is not int or not 0 < count <= _LARGEST or divisor != 1:
+        raise _bad(f"a date counted in {shown(unit, 40)}")
     return f"[{count if count > 1 else ''}{unit}]"
 
 
@@ -172,17 +172,17 @@ def _subarray(model: Model, described: ArrayType, subarray: Any) -> ArrayType:
 
 
 def _structure(model: Model, described: ArrayType, names: Any, fields: Any) -> ArrayType:
-    plain = type(names) is tuple and type(fields) is dict and len(names) <= _FIELDS
+    plain = type(names) is tuple and type(fields) is dict and len(names) <= _FIELDS and all(type(name) is str for name in names)
     if not plain or set(names) != set(fields) or len(set(names)) != len(names):
         raise _bad("a structure whose names and fields are not the same")
     found = []
     for name in names:
         field = fields[name]
-        if type(name) is not str or type(field) is not tuple or len(field) != 2 or model.kind_of(field[0]) != k.NPDTYPE:
+        if type(field) is not tuple or len(field) != 2 or model.kind_of(field[0]) != k.NPDTYPE:
             raise _bad("a structure's field that is not (dtype, offset)")
         inner, offset = _no_object(model.array_type(field[0])), field[1]
         if type(offset) is not int or offset < 0 or offset + inner.itemsize > described.itemsize:
-            raise MalformedError(f"field {escape(repr(name), 40)} leaves its structure of {described.itemsize} bytes").under("SL301")
+            raise MalformedError(f"field {shown(name, 40)} leaves its structure of {described.itemsize} bytes").under("SL301")
         found.append(ArrayField(name, inner, offset))
     depth = 1 + max((field.type.depth for field in found), default=0)
     if depth > _DEPTH:
@@ -244,10 +244,14 @@ def _frombuffer(model: Model, args: tuple[Any, ...], at: int) -> Any:
     check_length(model.array_type(dtype), shape, len(data))
     moved = axes[0] if axes else None
     if order == "K":
-        if moved is not None and (type(moved) is not tuple or sorted(moved) != list(range(len(shape)))):
+        if moved is not None and (type(moved) is not tuple or not _each_once(moved, len(shape))):
             raise _bad("an order of axes that does not name each axis once")
         return model.make("numpy.ndarray", (shape, dtype, "C" if moved is None else moved, data), k.NPARRAY)
     return model.make("numpy.ndarray", (shape, dtype, order, data), k.NPARRAY)
+
+
+def _each_once(axes: tuple[Any, ...], count: int) -> bool:
+    return len(axes) == count and all(type(axis) is int for axis in axes) and sorted(axes) == list(range(count))
 
 
 def _scalar(model: Model, args: tuple[Any, ...], at: int) -> Any:
@@ -281,10 +285,12 @@ def _set_array(model: Model, target: Any, state: tuple[Any, ...], at: int) -> An
     if model.array_type(rest[1]).text == "|O":
         if type(rest[3]) is not list or len(rest[3]) != prod(shape):
             raise MalformedError(f"an array of objects of shape {shape} that does not come with a list of as many").under("SL301")
+        model.spend(len(rest[3]))
         model.fill_objects(target, shape, rest[1], "F" if rest[2] else "C", rest[3])
         return target
     data = _raw(rest[3])
     check_length(model.array_type(rest[1]), shape, len(data))
+    model.spend(len(data))
     model.fill_array(target, shape, rest[1], "F" if rest[2] else "C", bytes(data))
     return target
 
@@ -303,7 +309,7 @@ def _set_wrapper(model: Model, target: Any, state: dict[str, Any], at: int) -> A
         return model.nested(found.stream)
     shape, dtype, order = check_sizes(state["shape"]), state["dtype"], state.get("order", "C")
     if order not in ("C", "F"):
-        raise _bad(f"an array in the order {escape(repr(order), 40)}")
+        raise _bad(f"an array in the order {shown(order, 40)}")
     subclass = state.get("subclass")
     other = subclass if type(subclass) is Inert and model.unknown == "inert" else None
     if other is None and model.name_of(subclass) != "numpy.ndarray":

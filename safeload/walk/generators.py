@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final
 
 from safeload.errors import MalformedError
-from safeload.findings import escape
+from safeload.findings import shown
 from safeload.walk import kinds as k
 
 if TYPE_CHECKING:
@@ -39,6 +39,8 @@ CONSTRUCTORS: Final[dict[str, str]] = {
 _WORD: Final = 1 << 32
 _SEED_BITS: Final = 1 << 16
 _POOL: Final = 1024
+MADE: Final = 1024
+"""What a generator counts for in `Model.spend`: it is seeded, and has as many words of state, before the stream gives it another."""
 
 _Field = Callable[["Model", Any], bool]
 
@@ -91,7 +93,7 @@ def check_state(model: Model, state: Any, expected: str | None = None, *, legacy
     """
     name = state.get("bit_generator") if type(state) is dict else None
     if type(name) is not str or name not in BIT_GENERATORS or (expected is not None and name != expected):
-        raise _bad(f"the state of a bit generator named {escape(repr(name), 40)}")
+        raise _bad(f"the state of a bit generator named {shown(name, 40)}")
     outer: dict[str, _Field] = dict(_OUTER[name])
     if legacy or ("has_gauss" in state and name == "MT19937"):
         outer |= {"has_gauss": _below(2), "gauss": _number}
@@ -117,6 +119,7 @@ def _check_tuple(model: Model, state: tuple[Any, ...]) -> dict[str, Any]:
 
 def _construct(what: str) -> Callable[[Model, tuple[Any, ...], int], Any]:
     def handler(model: Model, args: tuple[Any, ...], at: int) -> Any:
+        model.spend(MADE)
         first = args[0] if args else "MT19937"
         if len(args) == 2 and model.name_of(args[1]) != "numpy.random._pickle.__bit_generator_ctor":
             raise _bad("a generator made by another constructor than numpy's")
@@ -129,7 +132,7 @@ def _construct(what: str) -> Callable[[Model, tuple[Any, ...], int], Any]:
         else:
             name = CLASSES.get(model.name_of(first) or "")
         if name not in BIT_GENERATORS:
-            raise _bad(f"a bit generator named {escape(repr(first), 40)}")
+            raise _bad(f"a bit generator named {shown(first, 40)}")
         return model.make(f"numpy.random.{what}", (name,), k.NPRNG)
 
     return handler
@@ -151,12 +154,15 @@ def _check_seed(model: Model, state: Any) -> dict[str, Any]:
     drawn = model.integer_of(entropy)
     if drawn is not None:
         entropy = drawn  # scikit-learn draws it with numpy; as a plain number it means the same
+    model.spend(sum(len(part) for part in (entropy, key) if type(part) in (list, tuple)))
     numbers = list(entropy) if type(entropy) in (list, tuple) else [entropy]
     spawned = list(key) if type(key) in (list, tuple) else [None]
-    small = all(type(number) is int and number >= 0 and number.bit_length() <= _SEED_BITS for number in [*numbers, *spawned])
+    small = all(type(number) is int and number >= 0 for number in [*numbers, *spawned])
+    bits = sum(number.bit_length() + 32 for number in [*numbers, *spawned]) if small else 0
     sized = type(size) is int and 4 <= size <= _POOL and len(numbers) + len(spawned) <= _POOL
-    if not small or not sized or not _below(_WORD)(model, children):
+    if not small or not sized or bits > _SEED_BITS or not _below(_WORD)(model, children):
         raise _bad("a seed sequence whose numbers are out of their bounds")
+    model.spend(bits // 32 * size // 16)  # each word of the entropy is mixed with the whole pool
     return {"entropy": entropy, "n_children_spawned": children, "pool_size": size, "spawn_key": tuple(key)}
 
 

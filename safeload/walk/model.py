@@ -12,7 +12,7 @@ import sys
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, ClassVar, Final, NoReturn
 
-from safeload.errors import MalformedError, RefusedError, SafeloadError
+from safeload.errors import LimitError, MalformedError, RefusedError, SafeloadError
 from safeload.findings import escape
 from safeload.program import Call, Global, Inert, StorageSpec, TensorSpec
 from safeload.walk import FETCHER, machine, values
@@ -24,7 +24,7 @@ from safeload.walk.strided import check_strided
 if TYPE_CHECKING:
     from safeload.walk import Walk
 
-__all__ = ["TYPE_KINDS", "Model", "Persistent", "Unknown", "build"]
+__all__ = ["COPIES", "FREE", "TYPE_KINDS", "Model", "Persistent", "Unknown", "build"]
 
 Unknown = str
 """What becomes of a global that is not modelled: "refuse" or "inert"."""
@@ -40,6 +40,14 @@ TYPE_KINDS: Final[dict[type, int]] = {
 }  # fmt: skip
 
 _MAPPINGS: Final = (collections.OrderedDict, collections.Counter, collections.defaultdict)
+
+_SIZED: Final = frozenset(
+    {str, bytes, bytearray, list, tuple, dict, set, frozenset, collections.OrderedDict, collections.Counter, collections.deque}
+)
+COPIES: Final = 16  # parts of paths, which files do share, come to about half of that
+FREE: Final = 1 << 22
+_HASHING: Final = frozenset({k.SET, k.FROZENSET, k.ODICT, k.COUNTER, k.DEFAULTDICT})
+_DEAR: Final = 8  # an item of a dict takes that much more memory and time than one of a list
 
 Handler = Callable[["Model", tuple[Any, ...], int], Any]
 Setter = Callable[["Model", Any, Any, int], Any]
@@ -63,6 +71,8 @@ class Model(ArrayAnswers):
     ) -> None:
         self.unknown = unknown
         self.grants = dict(grants or {})
+        self._spent, self._allowed = [0], 0
+        self._spread: dict[int, int] = {}
         self._granted: dict[int, str] = {}
         self._made: dict[int, tuple[Any, Any]] = {}
         self._start(walk, persistent)
@@ -70,6 +80,7 @@ class Model(ArrayAnswers):
     def _start(self, walk: Walk, persistent: Persistent | None = None) -> None:
         """Turn to a stream: its globals, and its persistent ids."""
         self.walk = walk
+        self.held = len(walk.walker.raw)  # bytes that everything is made of
         self._persistent = persistent
         self._known: dict[int, Modelled] = {}
         self.values = [self._value(entry[3], entry[4]) for entry in walk.walker.globals]
@@ -125,6 +136,7 @@ class Model(ArrayAnswers):
                 if modelled.kind == k.SCRIPT:
                     return Inert(modelled.name, args=args, via=op)
                 try:
+                    self.spend(sum(map(_length, args)) * (_DEAR if modelled.result in _HASHING else 1))
                     return self.handlers[modelled.name](self, args, at)
                 except SafeloadError as error:
                     raise error.at(f"@{at}") from None
@@ -137,6 +149,39 @@ class Model(ArrayAnswers):
             if fetched is not None:
                 return fetched
         return self._inert_call(op, callee, modelled, args, kwargs, at)
+
+    def spend(self, amount: int) -> None:
+        """Count what a call goes through or copies: by the memo, a stream has as many copies of one value as it has calls.
+
+        Args:
+            amount: Items, characters, bytes or elements.
+
+        Raises:
+            LimitError: it is far more than what the file itself holds.
+        """
+        self._spent[0] += amount
+        if self._spent[0] > self._allowed:
+            self._allowed = FREE + COPIES * (self.held + self.stored())
+            if self._spent[0] > self._allowed:
+                raise LimitError(f"the calls in the stream copy more than {COPIES} times what is in it").under("SL127")
+
+    def spread(self, keys: Any) -> None:
+        """Look whether tuples among keys, or members of a set, have the same hash: then finding one means comparing it with all.
+
+        Text is hashed with a number that no file knows; a tuple of numbers is not. Called each time that there are 256 more of them.
+
+        Raises:
+            LimitError: many of them have.
+        """
+        count = len(keys)
+        if count < 256 or self._spread.get(id(keys), 0) <= count < 2 * self._spread.get(id(keys), 0):
+            return
+        self._spread[id(keys)] = count
+        values.check_hashes(keys)
+
+    def stored(self) -> int:
+        """Bytes of the storages, as far as values are made of them."""
+        return 0
 
     def _fetch(self, owner: Any, step: str) -> Any:
         """The value of a nested class or method, which the walk took for a global of a dotted name; None where it did not."""
@@ -287,6 +332,8 @@ class Model(ArrayAnswers):
         elif type(target) in _MAPPINGS:
             for key, value in pairs:
                 target[key] = value
+                if not len(target) & 255:
+                    self.spread(target)
         elif self.is_granted(target):
             self.set_items_granted(target, list(pairs), at)
         else:
@@ -404,6 +451,13 @@ class Model(ArrayAnswers):
         return name.removeprefix("torch.")
 
 
+def _length(value: Any) -> int:
+    """How much a call may have to copy of an argument."""
+    if type(value) in _SIZED:
+        return len(value)
+    return value.bit_length() >> 3 if type(value) is int else 0
+
+
 def _is_uuid(value: Any) -> bool:
     """Whether a value is exactly a UUID; the module is there if one was made."""
     return type(value) is getattr(sys.modules.get("uuid"), "UUID", None)
@@ -438,8 +492,12 @@ def build(
         raise MalformedError(message, where=f"@{at}").under("SL129") from None
     except SafeloadError:
         raise
-    except TypeError as error:  # an unhashable key that only its value shows
-        raise MalformedError(f"a key that cannot be hashed: {escape(str(error))}").under("SL303") from error
+    except RecursionError as error:
+        raise LimitError("values nested deeper than Python goes").under("SL127") from error
+    except (TypeError, ValueError, ArithmeticError, LookupError, SystemError) as error:
+        # A key that only its value shows to be none, or that cannot be compared with another one (an array's element, a tuple).
+        # A deque without memory is a SystemError.
+        raise MalformedError(f"a key that cannot be hashed or compared: {escape(str(error))}").under("SL303") from error
 
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import Any, Final
 
 from safeload.errors import MalformedError
+from safeload.findings import escape, shown
 from safeload.program import DTYPE_BITS, StorageSpec
 
 __all__ = ["check_sizes", "check_strided"]
@@ -36,7 +37,7 @@ def check_sizes(sizes: Any) -> tuple[int, ...]:
         raise MalformedError(f"a tensor of {len(found)} dimensions; torch has at most {_DIMENSIONS}").under("SL303")
     for size in found:
         if type(size) is not int or not 0 <= size < _MOST:
-            raise MalformedError(f"a size or stride of {size!r}").under("SL303")
+            raise MalformedError(f"a size or stride of {shown(size)}").under("SL303")
     return found
 
 
@@ -57,7 +58,7 @@ def check_strided(storage: StorageSpec, offset: Any, size: Any, stride: Any, dty
         MalformedError: an element lies outside the storage, or a number is none.
     """
     if type(offset) is not int or not 0 <= offset < _MOST:
-        raise MalformedError(f"a storage offset of {offset!r}").under("SL303")
+        raise MalformedError(f"a storage offset of {shown(offset)}").under("SL303")
     shape, strides = check_sizes(size), check_sizes(stride)
     if len(shape) != len(strides):
         raise MalformedError(f"{len(shape)} sizes and {len(strides)} strides").under("SL303")
@@ -74,6 +75,6 @@ def check_strided(storage: StorageSpec, offset: Any, size: Any, stride: Any, dty
         if (reach + 1) * bits > storage.nbytes * 8:
             raise MalformedError(
                 f"a tensor of shape {shape}, stride {strides}, offset {offset} needs more than {storage.nbytes} bytes:"
-                f" it reaches {((reach + 1) * bits + 7) // 8} in storage {storage.key!r}"
+                f" it reaches {((reach + 1) * bits + 7) // 8} in storage {escape(repr(storage.key[:200]))}"
             ).under("SL301")
     return shape, strides

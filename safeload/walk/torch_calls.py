@@ -10,10 +10,11 @@ from math import isfinite
 from typing import TYPE_CHECKING, Any, Final
 
 from safeload.errors import MalformedError
-from safeload.findings import escape
+from safeload.findings import escape, shown
 from safeload.program import Inert, TensorSpec
 from safeload.walk import kinds as k
 from safeload.walk import values
+from safeload.walk.generators import MADE
 from safeload.walk.signatures import TENSOR_DTYPES
 from safeload.walk.strided import check_strided
 
@@ -91,7 +92,7 @@ def _rebuild_qtensor(model: Model, args: tuple[Any, ...], at: int) -> Any:
         if len(quantizer) != 3 or type(quantizer[1]) not in (float, int) or type(quantizer[2]) is not int:
             raise MalformedError("a per-tensor quantiser is not (scheme, scale, zero point)").under("SL303")
         if not isfinite(quantizer[1]) or not -(1 << 31) <= quantizer[2] < 1 << 31:
-            raise MalformedError(f"a quantiser of scale {quantizer[1]!r:.40}, zero point {quantizer[2]!r:.40}").under("SL303")
+            raise MalformedError(f"a quantiser of scale {shown(quantizer[1])}, zero point {shown(quantizer[2])}").under("SL303")
     elif scheme in ("torch.per_channel_affine", "torch.per_channel_affine_float_qparams"):
         if len(quantizer) != 4 or type(quantizer[3]) is not int or not 0 <= quantizer[3] < len(shape):
             raise MalformedError("a per-channel quantiser names an axis that the tensor does not have").under("SL303")
@@ -105,6 +106,7 @@ def _rebuild_qtensor(model: Model, args: tuple[Any, ...], at: int) -> Any:
 
 def _channels(model: Model, part: Any, expected: int) -> None:
     if type(part) is list:
+        model.spend(8 * len(part))  # each is looked at, and becomes a tensor's element
         count, plain = len(part), all(type(item) in (int, float) and isfinite(item) for item in part)
     else:
         count, plain = model.numel_of(part), True
@@ -210,6 +212,7 @@ def _jagged_state(given: dict[str, Any], state: Any) -> Any:
 
 
 def _generator(model: Model, args: tuple[Any, ...], at: int) -> Any:
+    model.spend(MADE)
     return model.make(GENERATOR, args, k.STATEFUL)
 
 

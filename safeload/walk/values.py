@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any, Final
 
 from safeload.errors import LimitError, MalformedError
-from safeload.findings import escape
+from safeload.findings import shown
 from safeload.program import Inert
 from safeload.walk.strided import check_sizes
 from safeload.walk.tensor_names import TENSOR_NAMES
@@ -28,6 +28,7 @@ __all__ = [
     "cheap",
     "check_attributes",
     "check_device",
+    "check_hashes",
     "check_layout",
     "check_sizes",
     "is_object",
@@ -80,7 +81,20 @@ def cheap(items: Iterable[Any]) -> Iterable[Any]:
         if budget < 0:
             raise LimitError("keys that stand for too many values to hash").under("SL127")
         todo.extend(part for part in item if type(part) is tuple)
+    if len(items) >= 256:
+        check_hashes(items)
     return items
+
+
+def check_hashes(keys: Iterable[Any]) -> None:
+    """Refuse tuples many of which have the same hash.
+
+    Raises:
+        LimitError: an eighth of them have that of another one.
+    """
+    hashes = [hash(key) for key in keys if type(key) is tuple]
+    if len(hashes) - len(set(hashes)) > 128 + len(hashes) // 8:
+        raise LimitError("tuples that the file chose so that they have the same hash").under("SL127")
 
 
 def check_attributes(state: Any) -> Any:
@@ -93,7 +107,7 @@ def check_attributes(state: Any) -> Any:
             raise MalformedError("a tensor's attributes are no dict").under("SL105")
         for name in part:
             if type(name) is not str or not name.isidentifier() or name.startswith("__"):
-                raise MalformedError(f"a tensor attribute named {escape(repr(name))}").under("SL105")
+                raise MalformedError(f"a tensor attribute named {shown(name)}").under("SL105")
             if name in TENSOR_NAMES:
                 raise MalformedError(f"a tensor attribute that would hide Tensor.{name}").under("SL105")
     return state
@@ -102,14 +116,14 @@ def check_attributes(state: Any) -> Any:
 def check_device(args: tuple[Any, ...]) -> tuple[Any, ...]:
     """The arguments of torch.device: a type, and perhaps an index."""
     if not _DEVICE.match(args[0]) or (len(args) == 2 and not 0 <= args[1] < 1 << 15):
-        raise MalformedError(f"a device named {escape(repr(args))}").under("SL303")
+        raise MalformedError(f"a device named {', '.join(map(shown, args))}").under("SL303")
     return args
 
 
 def check_layout(name: str) -> str:
     """The name of a layout, as `torch.serialization._get_layout` takes it."""
     if name not in LAYOUTS:
-        raise MalformedError(f"a layout named {escape(repr(name))}").under("SL303")
+        raise MalformedError(f"a layout named {shown(name)}").under("SL303")
     return name
 
 
@@ -140,7 +154,7 @@ def _counter(args: tuple[Any, ...]) -> Any:
 
 def _deque(args: tuple[Any, ...]) -> Any:
     if len(args) == 2 and args[1] is not None and not 0 <= args[1] < 1 << 40:
-        raise MalformedError(f"a deque of at most {args[1]}").under("SL303")
+        raise MalformedError(f"a deque of at most {shown(args[1])}").under("SL303")
     return collections.deque(*args)
 
 
