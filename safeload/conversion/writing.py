@@ -35,8 +35,10 @@ def header_bytes(entries: Iterable[Entry], metadata: dict[str, str]) -> bytes:
     """
     parts = [f'"__metadata__":{canonical(metadata)}']
     for entry in entries:
-        found = {"dtype": entry.dtype, "shape": list(entry.shape), "data_offsets": [entry.offset, entry.offset + entry.nbytes]}
-        parts.append(f"{canonical(entry.name)}:{canonical(found)}")
+        shape = ",".join(map(str, entry.shape))
+        place = f"[{entry.offset},{entry.offset + entry.nbytes}]"
+        # As `canonical` writes it, without asking it for every tensor.
+        parts.append(f'{canonical(entry.name)}:{{"data_offsets":{place},"dtype":"{entry.dtype}","shape":[{shape}]}}')
     text = ("{" + ",".join(parts) + "}").encode("ascii")
     text += b" " * (-(8 + len(text)) % _ALIGNED)
     if len(text) > HEADER_BYTES:

@@ -44,6 +44,7 @@ MANIFEST_BYTES: Final = 64 << 20
 """Longest manifest, in bytes of JSON."""
 
 PLACEHOLDER: Final = "0" * 64
+_CANONICAL: Final = json.JSONEncoder(ensure_ascii=True, allow_nan=False, sort_keys=True, separators=(",", ":"))
 _FIELDS: Final = frozenset({"version", "source", "globals", "storages", "payloads", "nodes", "root"})
 _OPTIONAL: Final = frozenset({"script", "weights"})
 _HEX: Final = re.compile(r"[0-9a-f]{64}\Z")
@@ -165,7 +166,7 @@ def _as_walk(manifest: Manifest) -> Walk:
 
 def canonical(value: Json) -> str:
     """Return the one JSON text for a value: sorted keys, no blanks, ASCII."""
-    return json.dumps(value, ensure_ascii=True, allow_nan=False, sort_keys=True, separators=(",", ":"))
+    return _CANONICAL.encode(value)
 
 
 def manifest_of(metadata: Mapping[str, str], sidecar: bytes | None = None) -> Manifest | None:
