@@ -66,6 +66,9 @@ class Recorder:
     def set_items(self, target: Any, items: list[Any], name: str, at: int) -> None:
         self.asked.append(("set_items", at))
 
+    def spread(self, keys: Any) -> None:
+        self.asked.append(("spread", len(keys)))
+
     def persistent(self, pid: Any, at: int) -> Any:
         self.asked.append(("persistent", at))
         return object()
