@@ -11,9 +11,10 @@ from collections.abc import Callable, Iterator
 from typing import Any, Final
 
 from safeload.conversion import scalars
+from safeload.conversion.keys import Keys
 from safeload.conversion.scalars import Json
 from safeload.conversion.storages import Bound
-from safeload.errors import LimitError, MalformedError, RefusedError, SafeloadError
+from safeload.errors import MalformedError, RefusedError, SafeloadError
 from safeload.findings import escape
 from safeload.formats.manifest import KEY, Manifest
 from safeload.policy import snippet
@@ -25,8 +26,7 @@ from safeload.walk.model import Model
 __all__ = ["build_tree"]
 
 _OPS: Final = frozenset({"REDUCE", "NEWOBJ", "NEWOBJ_EX"})
-_HASHED: Final = 50_000_000  # values that hashing all keys may visit
-_HEAVY: Final = 10_000  # keys whose hash is not bound to how they are written
+_DIMS: Final = 64
 _ROUNDS: Final = 64
 _TENSOR: Final = frozenset({"of", "shape", "dtype", "stride", "offset", "requires_grad", "conj", "neg", "plain"})
 _NOTHING: Final = object()
@@ -68,9 +68,7 @@ class _Builder:
         self.root = manifest.root
         self.bound, self.model, self.source = bound, model, source
         self.made: list[Any] = [_NOTHING] * len(self.nodes)
-        self.weights: dict[int, int] = {}
-        self.hashed = 0
-        self.heavy = 0
+        self.keys = Keys()
         self.at = 0
         self.waiting: list[tuple[int, bool]] = []
 
@@ -251,6 +249,10 @@ class _Builder:
             self.waiting.append((number, False))
         else:
             self.made[number] = made[0]
+            self.watched(_Builder.note, made[0])
+
+    def note(self, made: Any) -> None:
+        self.keys.note(made)
 
     def make_defaultdict(self, node: Json) -> tuple[Any]:
         factory: Any = self.value(node[1]) if len(node) == 3 and type(node[1]) is not list else _NOTHING
@@ -267,17 +269,14 @@ class _Builder:
         found = self.values(self.items(node, 1, 2))
         if found is None:
             return None
-        made = tuple(found)
-        if made:
-            self.weights[self.at] = min(2 * _HASHED, 1 + sum(self.weight(item) for item in node[1]))
-        return (made,)
+        return (tuple(found),)
 
     def make_frozenset(self, node: Json) -> tuple[Any] | None:
         items = self.items(node, 1, 2)
         found = self.values(items)
         if found is None:
             return None
-        self.check_keys(items, found)
+        self.hashing(self.keys.check, found)
         return (self.hashing(frozenset, found),)
 
     def make_scalar(self, node: Json) -> tuple[Any]:
@@ -289,6 +288,7 @@ class _Builder:
         if type(index) is not int or not 0 <= index < len(self.bound.payloads):
             raise self.bad("bytes that are not listed")
         region = self.bound.payloads[index]
+        self.model.spend(region.nbytes)
         return self.source.read(region.offset, region.nbytes, "bytes of the manifest")
 
     def make_bytes(self, node: Json) -> tuple[Any]:
@@ -326,6 +326,8 @@ class _Builder:
             raise self.bad("a tensor that is said to be plain, and is not")
         if type(dtype) is not str or dtype not in DTYPE_BITS or type(shape) is not list or type(stride) not in (list, type(None)):
             raise self.bad("a tensor whose shape or dtype is none")
+        if len(shape) > _DIMS or (stride is not None and len(stride) > _DIMS):
+            raise self.bad("a tensor of too many dimensions")
         if any(type(flag) is not bool for flag in flags.values()) or any(type(size) is not int or size < 0 for size in shape):
             raise self.bad("a tensor whose shape or flags are none")
         if flags["conj"] and dtype not in COMPLEX:
@@ -357,9 +359,9 @@ class _Builder:
             return (self.persistent(positional),)
         if type(op) is not str or op not in _OPS:
             raise self.bad("a call of unknown form")
-        keywords = dict(zip(rest[::2], rest[1::2], strict=True))
-        if any(type(key) is not str for key in keywords):
+        if any(type(key) is not str for key in rest[::2]):
             raise self.bad("a call of unknown form")
+        keywords = dict(zip(rest[::2], rest[1::2], strict=True))
         return (self.model.call(op, given[0], positional, keywords, self.at),)
 
     def persistent(self, args: tuple[Any, ...]) -> Any:
@@ -401,7 +403,7 @@ class _Builder:
         found = self.values(node[1])
         if found is None:
             return False
-        self.check_keys(node[1], found)
+        self.hashing(self.keys.check, found)
         self.hashing(target.update, found)
         return True
 
@@ -411,7 +413,7 @@ class _Builder:
         found, held = self.values(keys), self.values(items)
         if found is None or held is None:
             return False
-        self.check_keys(keys, found)
+        self.hashing(self.keys.check, found)
         set_item = collections.OrderedDict.__setitem__ if type(target) is collections.OrderedDict else dict.__setitem__
         for key, value in zip(found, held, strict=True):
             self.hashing(set_item, target, key, value)
@@ -438,31 +440,18 @@ class _Builder:
         given = [self.values(parts) for _, parts in steps]
         if any(values is None for values in given):
             return False
-        for (what, parts), values in zip(steps, given, strict=True):
+        for (what, _), values in zip(steps, given, strict=True):
             found = values or []
             if what == "state":
                 self.model.build(target, found[0], self.at)
             elif what == "append":
                 self.model.extend(target, found, "APPENDS", self.at)
             else:
-                self.check_keys(parts[::2], found[::2])
+                self.hashing(self.keys.check, found[::2])
                 self.hashing(self.model.set_items, target, found, "SETITEMS", self.at)
         return True
 
     # ---- keys
-
-    def weight(self, found: Json) -> int:
-        """How many values hashing a value visits."""
-        number = self.reference(found)
-        return 1 if number is None else self.weights.get(number, 1)
-
-    def check_keys(self, found: list[Json], values: list[Any]) -> None:
-        """Refuse keys that would take too long to hash or to tell apart."""
-        self.hashed += sum(self.weight(item) for item in found)
-        light = (str, bytes, bool, float, tuple, type(None))
-        self.heavy += sum(type(value) not in light and not (type(value) is int and -(1 << 60) < value < 1 << 60) for value in values)
-        if self.hashed > _HASHED or self.heavy > _HEAVY:
-            raise LimitError("keys that stand for too many values to hash").under("SL127")
 
     def hashing(self, step: Callable[..., Any], *args: Any) -> Any:
         try:

@@ -57,6 +57,8 @@ CONSTANTS: Final[dict[str, Any]] = {
 """Globals that stand in the data as themselves: types whose call does nothing but make plain data."""
 
 _HASHED: Final = 1_000_000
+_SAME: Final = 128  # keys of one hash, which small numbers do give
+_COMPARED: Final = 16  # comparisons per key
 _DIGITS: Final = 10_000
 _DEVICE: Final = re.compile(r"[a-z0-9_]{1,32}(?::[0-9]{1,5})?\Z")
 
@@ -90,10 +92,13 @@ def check_hashes(keys: Iterable[Any]) -> None:
     """Refuse tuples many of which have the same hash.
 
     Raises:
-        LimitError: an eighth of them have that of another one.
+        LimitError: finding each would take far more comparisons than there are keys.
     """
     hashes = [hash(key) for key in keys if type(key) is tuple]
-    if len(hashes) - len(set(hashes)) > 128 + len(hashes) // 8:
+    if len(hashes) - len(set(hashes)) <= _SAME:
+        return
+    compared = sum(count * (count - 1) // 2 for count in collections.Counter(hashes).values())
+    if compared > _SAME * _SAME + _COMPARED * len(hashes):
         raise LimitError("tuples that the file chose so that they have the same hash").under("SL127")
 
 

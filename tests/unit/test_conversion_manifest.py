@@ -5,6 +5,7 @@ from __future__ import annotations
 import collections
 import contextlib
 import copy
+import itertools
 import json
 import random
 import struct
@@ -13,10 +14,13 @@ from typing import Any
 import pytest
 
 from safeload import scan
+from safeload.conversion import keys
 from safeload.errors import LimitError, MalformedError, RefusedError, SafeloadError, UnsupportedError
 from safeload.findings import Outcome
 from safeload.formats.manifest import KEY, SIDECAR_KEY, manifest_of
 from safeload.program import Inert, TensorSpec
+from safeload.walk import _machine
+from safeload.walk.values import check_hashes
 from tests.forge_conversion import build_manifest, converted_file, manifest_text, rebuilt, tensors
 
 FLOATS: dict[str, Any] = {"dtype": "float32", "numel": 6, "of": ["w"]}
@@ -232,12 +236,76 @@ def test_keys_that_take_long_to_hash_are_refused() -> None:
         build_manifest([0], nodes)
 
 
+def test_keys_that_a_call_makes_weigh_what_they_hold() -> None:
+    """The same tuples, made by calls: sixty of them stand for two to the sixty values."""
+    nodes: list[Any] = [["dict", [[[1], 1]]]]
+    for number in range(1, 120, 2):
+        nodes += [["call", {"global": 0}, [[number + 1]]], ["list", [[number + 2], [number + 2]]]]
+    nodes += [["tuple", [1]]]
+    with pytest.raises(LimitError, match="hash"):
+        build_manifest([0], nodes, globals=["builtins.tuple"], unknown="refuse")
+
+
+def test_names_of_arguments_are_texts_before_they_are_hashed() -> None:
+    nodes: list[Any] = [["call", {"global": 0}, [], {"op": "NEWOBJ_EX", "kwargs": [[[1], 1]]}]]
+    nodes += [["tuple", [[number + 2], [number + 2]]] for number in range(60)]
+    nodes += [["tuple", [1]]]
+    with pytest.raises(MalformedError, match="unknown form"):
+        build_manifest([0], nodes, globals=["acme.Thing"])
+
+
+def test_tuples_nested_without_end_are_refused() -> None:
+    """Python hashes and compares them by recursion in C, which has an end that no exception tells of."""
+    depth = 20_000
+    nodes: list[Any] = [["dict", [[[1], 1]]], *(["tuple", [[number + 2]]] for number in range(depth)), ["tuple", [1]]]
+    with pytest.raises(LimitError, match="deep"):
+        build_manifest([0], nodes)
+
+
+@pytest.mark.parametrize("kind", ["dict", "set", "frozenset"])
+def test_tuples_of_one_hash_are_refused(kind: str) -> None:
+    """Hashes of -1 and -2 are the same, so two to the n tuples of them are."""
+    found = list(itertools.islice(itertools.product((-1, -2), repeat=14), 10_000))
+    nodes = [["tuple", list(key)] for key in found]
+    items = [[number + 1] for number in range(len(found))]
+    with pytest.raises(LimitError, match="same hash"):
+        build_manifest([0], [[kind, [[item, 0] for item in items] if kind == "dict" else items], *nodes])
+
+
+def test_an_eighth_of_many_tuples_may_not_have_one_hash() -> None:
+    """Comparing those takes as long as if the others were not there."""
+    same = list(itertools.islice(itertools.product((-1, -2), repeat=14), 10_000))
+    with pytest.raises(LimitError, match="same hash"):
+        check_hashes([*same, *((number, 0) for number in range(90_000))])
+    check_hashes([(row, column) for row in range(-150, 150) for column in range(-150, 150)])
+
+
+def test_bounds_of_keys_are_those_of_the_walk() -> None:
+    names = ("MAX_TUPLE_DEPTH", "MAX_HASH_DEPTH", "MAX_HASH_SIZE", "MAX_ODD_KEYS")
+    assert [getattr(keys, name) for name in names] == [getattr(_machine, name) for name in names]
+
+
+@pytest.mark.parametrize("kind", ["bytes", "bytearray"])
+def test_bytes_are_not_copied_without_end(kind: str) -> None:
+    """A node of twelve characters asks for all bytes of an entry once more."""
+    blob = bytes(1 << 20)
+    table = {"b": ("U8", [len(blob)], blob)}
+    nodes = [["list", [[number + 1] for number in range(4000)]], *([kind, 0] for _ in range(4000))]
+    with pytest.raises(LimitError, match="copy"):
+        rebuilt(converted_file(manifest_text([0], nodes, payloads=["b"]), table))
+
+
+def test_a_shape_without_end_is_refused_before_it_is_multiplied() -> None:
+    with pytest.raises(MalformedError, match="dimensions"):
+        build_manifest([0], [["tensor", {"of": 0, "shape": [1 << 50] * 1_000_000}]], storages=[FLOATS])
+
+
 def test_keys_that_all_hash_alike_are_refused() -> None:
     """Big integers can be chosen to collide."""
     step = (1 << 61) - 1
-    keys = [[{"int": hex(step * (number + (1 << 20)))}, 1] for number in range(10_001)]
+    found = [[{"int": hex(step * (number + (1 << 20)))}, 1] for number in range(10_001)]
     with pytest.raises(LimitError):
-        build_manifest([0], [["dict", keys]])
+        build_manifest([0], [["dict", found]])
 
 
 @pytest.mark.parametrize(
