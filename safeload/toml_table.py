@@ -20,6 +20,9 @@ __all__ = ["Table", "kind_of", "parse_toml", "read_bytes", "toml_string"]
 
 _BARE: Final = re.compile(r"[A-Za-z0-9_-]+", re.ASCII)
 _CONTROL: Final = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
+_DOTTED: Final = re.compile(  # without backing up, and begun at the start of a word: linear in the text
+    rb"""(?<![A-Za-z0-9_-])(?:(?:[A-Za-z0-9_-]++|"[^"\n]*+"|'[^'\n]*+')[ \t]*+\.[ \t]*+){64}"""
+)
 _SHA256: Final = re.compile(r"[0-9a-f]{64}", re.ASCII)
 _KINDS: Final = {
     bool: "a boolean", int: "an integer", float: "a float", str: "a string", list: "an array", dict: "a table",
@@ -52,6 +55,10 @@ def parse_toml(data: bytes, where: str, error: type[SafeloadError]) -> dict[str,
     Raises:
         error: they are not UTF-8, or not TOML; the message has line and column.
     """
+    if (found := _DOTTED.search(data)) is not None:
+        # The parser writes every beginning of such a key down: one of 100 kB takes it gigabytes.
+        line = 1 + data[: found.start()].count(10)
+        raise error(f"a key of more than 64 parts (at line {line})", where=where)
     try:
         return tomllib.loads(data.decode("utf-8"))
     except UnicodeDecodeError as bad:

@@ -22,7 +22,7 @@ from safeload.errors import PinError, SafeloadError
 from safeload.lean_dataclass import dataclass
 from safeload.policy import Policy
 from safeload.source import Source
-from safeload.trust.cache import cache_directory, most_bytes, replace_file
+from safeload.trust.cache import cache_directory, most_bytes, read_entry, replace_file
 
 __all__ = ["CONVERTIBLE", "Kept", "TwinCache"]
 
@@ -230,9 +230,8 @@ class TwinCache:
     def _read(self, path: Path) -> Kept | None:
         """One record; None when it is not what is written here."""
         try:
-            with path.open("rb") as file:
-                found = json.loads(file.read(_RECORD_BYTES))
-                used = os.fstat(file.fileno()).st_mtime
+            data, info = read_entry(path, _RECORD_BYTES)
+            found, used = json.loads(data), info.st_mtime
         except (OSError, ValueError, RecursionError):
             return None
         texts = ("source", "format", "sha256", "sha256-tree")

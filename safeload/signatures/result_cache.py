@@ -19,7 +19,7 @@ from pathlib import Path
 from threading import Lock
 from typing import Any, Final
 
-from safeload.trust.cache import cache_directory, replace_file
+from safeload.trust.cache import cache_directory, read_entry, replace_file
 from safeload.trust.scheme import Anchor, Artifact, Terms, Verified
 
 __all__ = ["forget", "key_of", "lookup", "remember"]
@@ -99,8 +99,7 @@ def _from_disk(key: str) -> Verified | None:
     if path is None:
         return None
     try:
-        with path.open("rb") as file:
-            found: Any = json.loads(file.read(_LARGEST))
+        found: Any = json.loads(read_entry(path, _LARGEST)[0])
         if found["key"] != key:
             return None
         until = found["until"]

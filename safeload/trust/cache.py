@@ -10,10 +10,12 @@ A *list of leaves* needs no trust: hashed with the file's size it must give the 
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import json
 import os
 import secrets
+import stat
 import time
 from collections.abc import Iterable
 from pathlib import Path
@@ -29,7 +31,7 @@ if TYPE_CHECKING:
     from safeload.source import Source
 
 __all__ = [
-    "DEFAULT_BYTES", "RACY_NS", "Stamps", "cache_directory", "kinds_of", "most_bytes", "read_leaves", "replace_file",
+    "DEFAULT_BYTES", "RACY_NS", "Stamps", "cache_directory", "kinds_of", "most_bytes", "read_entry", "read_leaves", "replace_file",
     "unchanged", "write_leaves",
 ]  # fmt: skip
 
@@ -129,8 +131,7 @@ class Stamps:
         if info is None:
             return False
         try:
-            with self._path(info).open("rb") as file:
-                found = json.loads(file.read(_MOST_BYTES))
+            found = json.loads(read_entry(self._path(info), _MOST_BYTES)[0])
         except (OSError, ValueError, RecursionError):
             return False
         if not isinstance(found, dict):
@@ -188,9 +189,7 @@ def read_leaves(size: int, tree: str) -> list[bytes] | None:
     path = _leaves_path(tree)
     count = leaf_count(size)
     try:
-        if path is None or path.stat().st_size != 32 * count:
-            return None
-        data = path.read_bytes()
+        data = b"" if path is None else read_entry(path, 32 * count + 1)[0]
     except OSError:
         return None
     if len(data) != 32 * count:
@@ -209,6 +208,27 @@ def write_leaves(tree: str, leaves: list[bytes]) -> bool:
     except OSError:
         return False
     return replace_file(path, b"".join(leaves))
+
+
+def read_entry(path: Path, most: int) -> tuple[bytes, os.stat_result]:
+    """Read what lies at a place in the cache, without waiting for whoever would write to a pipe there.
+
+    Args:
+        path: The place.
+        most: Bytes that are read.
+
+    Returns:
+        The first bytes, and what `fstat` says of the file.
+
+    Raises:
+        OSError: there is none, it cannot be read, or it is no plain file.
+    """
+    fd = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_NOCTTY", 0) | getattr(os, "O_BINARY", 0))
+    with os.fdopen(fd, "rb") as file:
+        info = os.fstat(fd)
+        if not stat.S_ISREG(info.st_mode):
+            raise OSError(errno.EINVAL, "no plain file")
+        return file.read(min(most, info.st_size)), info
 
 
 def replace_file(path: Path, data: bytes) -> bool:

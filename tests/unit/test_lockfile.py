@@ -207,6 +207,12 @@ def test_an_empty_lock_is_a_lock() -> None:
 CASES = [
     ("", "lock-version: missing"),
     ('lock-version = "1.0', "not valid TOML"),
+    ("lock-version." + "a." * 50_000 + "a = 1", "a key of more than 64 parts"),
+    ('x = 1\n["a"' + " . 'a'" * 50_000 + "]", r"a key of more than 64 parts \(at line 2\)"),
+    ("a = " + "[" * 100_000, "nested too deeply"),
+    ("a = " + "9" * 100_000, "not valid TOML"),
+    ("\ufefflock-version = '1.0'", "not valid TOML"),
+    ("lock-version = '1.0'\0", "not valid TOML"),
     ("lock-version = 1", "lock-version: a string is needed, not an integer"),
     ("lock-version = 1.0", "lock-version: a string is needed, not a float"),
     ('lock-version = "1"', "lock-version: MAJOR.MINOR is needed"),
