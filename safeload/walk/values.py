@@ -8,7 +8,7 @@ from __future__ import annotations
 import collections
 import re
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from typing import TYPE_CHECKING, Any, Final
 
 from safeload.errors import LimitError, MalformedError
@@ -59,6 +59,7 @@ CONSTANTS: Final[dict[str, Any]] = {
 _HASHED: Final = 1_000_000
 _SAME: Final = 128  # keys of one hash, which small numbers do give
 _COMPARED: Final = 16  # comparisons per key
+_ALIKE: Final = 1 << 16  # comparisons of inert objects, each of which goes through both
 _DIGITS: Final = 10_000
 _DEVICE: Final = re.compile(r"[a-z0-9_]{1,32}(?::[0-9]{1,5})?\Z")
 
@@ -88,18 +89,22 @@ def cheap(items: Iterable[Any]) -> Iterable[Any]:
     return items
 
 
-def check_hashes(keys: Iterable[Any]) -> None:
-    """Refuse tuples many of which have the same hash.
+def check_hashes(keys: Collection[Any]) -> None:
+    """Refuse tuples, or inert objects, many of which have the same hash.
 
     Raises:
         LimitError: finding each would take far more comparisons than there are keys.
     """
     hashes = [hash(key) for key in keys if type(key) is tuple]
-    if len(hashes) - len(set(hashes)) <= _SAME:
-        return
-    compared = sum(count * (count - 1) // 2 for count in collections.Counter(hashes).values())
-    if compared > _SAME * _SAME + _COMPARED * len(hashes):
+    if len(hashes) - len(set(hashes)) > _SAME and _compared(hashes) > _SAME * _SAME + _COMPARED * len(hashes):
         raise LimitError("tuples that the file chose so that they have the same hash").under("SL127")
+    if _compared([hash(key) for key in keys if type(key) is Inert]) > _ALIKE:
+        raise LimitError("inert objects as keys that only what they hold tells apart").under("SL127")
+
+
+def _compared(hashes: list[int]) -> int:
+    """How many comparisons it takes to find that keys of these hashes are all different."""
+    return sum(count * (count - 1) // 2 for count in collections.Counter(hashes).values())
 
 
 def check_attributes(state: Any) -> Any:

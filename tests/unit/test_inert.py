@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from safeload.errors import LimitError
 from safeload.program import Inert
 from tests import forge
 from tests.watch import nothing_runs
@@ -116,9 +117,7 @@ def test_text_is_bounded_however_wide_and_deep() -> None:
     assert time.perf_counter() - start < 1
 
 
-@pytest.mark.parametrize(
-    "name", ["m.\x1b[2Jthing", "m.a\nb", "m.a\u202eb", "m.\ud800", "m." + "x" * 10_000, "m.thing\x00", "m.a\u200bb"]
-)
+@pytest.mark.parametrize("name", ["m.\x1b[2Jthing", "m.a\nb", "m.a\u202eb", "m.\ud800", "m." + "x" * 10_000, "m.thing\x00", "m.a\u200bb"])
 def test_hostile_names_cannot_deceive_a_reader(name: str) -> None:
     """Terminal escapes, bidi marks, line breaks and endless names come escaped and cut."""
     text = repr(Inert(name, args=(name,), kwargs={name: name}, state={name: name}, items=[name]))
@@ -184,3 +183,17 @@ def test_nothing_is_called() -> None:
         hash(node)
         assert node == node  # noqa: PLR0124 - the comparison is what is watched
         list(node.walk())
+
+
+@pytest.mark.parametrize("into", ["SETITEMS", "ADDITEMS", "FROZENSET"])
+def test_keys_that_only_what_they_hold_tells_apart_are_few(into: str) -> None:
+    """Lists may change, so their hash cannot count: each such key is compared with all that came before it."""
+    node = [forge.stream(*call(forge.stream(forge.EMPTY_LIST, forge.INT(number), forge.APPEND))) for number in range(5_000)]
+    streams = {
+        "SETITEMS": (forge.EMPTY_DICT, forge.MARK, *(forge.stream(one, forge.NONE) for one in node), forge.SETITEMS),
+        "ADDITEMS": (forge.EMPTY_SET, forge.MARK, *node, forge.ADDITEMS),
+        "FROZENSET": (forge.MARK, *node, forge.FROZENSET),
+    }
+    with pytest.raises(LimitError, match="tells apart"):
+        built(forge.PROTO(4), *streams[into], forge.STOP)
+    assert len(built(forge.PROTO(4), forge.EMPTY_SET, forge.MARK, *node[:250], forge.ADDITEMS, forge.STOP)) == 250
