@@ -27,7 +27,12 @@ def from_record(text: str) -> Report | Skipped:
     Raises:
         ValueError, KeyError, TypeError: it is something else.
     """
-    document: dict[str, Any] = json.loads(text)
+    try:
+        document: dict[str, Any] = json.loads(text)
+    except RecursionError:
+        raise ValueError("nested too deep") from None
+    if type(document) is not dict:
+        raise TypeError("no object")
     if "skipped" in document:
         return Skipped(document["path"], document["skipped"])
     decision, origin = document.pop("decision"), document.pop("origin", None)

@@ -682,3 +682,10 @@ def test_an_output_file_appears_only_when_it_is_complete(here: Path, monkeypatch
     assert run(["scan", "a.pkl", "-o", "link", "--force"]) == 0
     assert (here / "target.txt").read_text() == "a.pkl  pickle  allowed\n"
     capsys.readouterr()
+
+
+@pytest.mark.parametrize("text", ["", "[" * 100_000, '{"a":' * 100_000, '""', "[]", "null", "5", '{"decision":5}', '{"path":"a"}'])
+def test_a_record_that_is_none_is_damage_and_nothing_else(text: str) -> None:
+    """A journal is input: what cannot be read is scanned again."""
+    with pytest.raises((ValueError, KeyError, TypeError)):
+        from_record(text)
