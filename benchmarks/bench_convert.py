@@ -2,6 +2,8 @@
 
 Run: python benchmarks/bench_convert.py [--full]
 
+Before each run everything that was written is on the disk. safeload's own output is, too, when it ends (`fsync`); the script's is not.
+
 Peak memory is the process's largest resident set, in MB, as the kernel counts it. With --full, a file of 4 GB is converted once, too,
 for its peak memory alone.
 """
@@ -28,9 +30,8 @@ PEAK: Final = (
 )
 
 
-def run(arguments: list[str], target: Path, peaks: list[int]) -> None:
+def run(arguments: list[str], peaks: list[int]) -> None:
     """Run one process and keep its peak memory."""
-    target.unlink(missing_ok=True)
     tree = os.environ.get("SAFELOAD_BENCH_TREE", str(measure.ROOT))
     with tempfile.TemporaryFile() as errors:
         done = subprocess.run(
@@ -43,11 +44,18 @@ def run(arguments: list[str], target: Path, peaks: list[int]) -> None:
     peaks.append(int(done.stdout.split()[-1]))
 
 
+def cleared(target: Path) -> None:
+    """Remove what the other side wrote, and wait for the disk: or each side would pay for the other's output."""
+    target.unlink(missing_ok=True)
+    os.sync()
+
+
 def large(path: Path, target: Path) -> dict[str, object]:
     """Convert 4 GB once."""
     peak: list[int] = []
     measure.checkpoint(path, 64, _LARGE // 256)
-    run(["-m", "safeload", "convert", str(path), str(target)], target, peak)
+    cleared(target)
+    run(["-m", "safeload", "convert", str(path), str(target)], peak)
     return {"large_bytes": _LARGE, "large_peak_mb": peak[0] // 1024, "large_peak_target_mb": 250}
 
 
@@ -61,10 +69,11 @@ def main() -> None:
         measure.checkpoint(path, 64, nbytes // 256)
         times = measure.in_turns(
             {
-                "safeload": lambda: run(["-m", "safeload", "convert", str(path), str(target)], target, peaks["safeload"]),
-                "script": lambda: run(["-c", SCRIPT, str(path), str(target)], target, peaks["script"]),
+                "safeload": lambda: run(["-m", "safeload", "convert", str(path), str(target)], peaks["safeload"]),
+                "script": lambda: run(["-c", SCRIPT, str(path), str(target)], peaks["script"]),
             },
             chosen.rounds,
+            between=lambda: cleared(target),
         )
         memory: dict[str, object] = {f"{name}_peak_mb": max(found) // 1024 for name, found in peaks.items()}
         if chosen.full:

@@ -36,13 +36,16 @@ def options(description: str | None) -> argparse.Namespace:
     return parser.parse_args()
 
 
-def in_turns(sides: Mapping[str, Side], rounds: int = ROUNDS, *, warm: int = 1) -> dict[str, list[float]]:
+def in_turns(
+    sides: Mapping[str, Side], rounds: int = ROUNDS, *, warm: int = 1, between: Callable[[], object] = gc.collect
+) -> dict[str, list[float]]:
     """Run every side `rounds` times, one after the other, so that a busy machine slows all alike.
 
     Args:
         sides: What to run; what one returns is dropped outside the measured time.
         rounds: How often.
         warm: Runs of each that are not counted.
+        between: Called before each run, not measured.
 
     Returns:
         Milliseconds by side.
@@ -50,7 +53,7 @@ def in_turns(sides: Mapping[str, Side], rounds: int = ROUNDS, *, warm: int = 1) 
     times: dict[str, list[float]] = {name: [] for name in sides}
     for number in range(warm + rounds):
         for name, side in sides.items():
-            gc.collect()
+            between()
             start = time.perf_counter()
             kept = side()
             taken = (time.perf_counter() - start) * 1000

@@ -13,6 +13,7 @@ from typing import Final
 
 from safeload.errors import EndiannessError, MalformedError, SafeloadError
 from safeload.findings import escape
+from safeload.formats.archive_kinds import telling
 from safeload.formats.base import Contents, StreamPart
 from safeload.formats.first_bytes import looks_like_zip
 from safeload.formats.storages import PlainStorages, StorageRef, StorageTable, as_finding, persistent, storage_refs
@@ -45,12 +46,12 @@ def _top(archive: Archive) -> str | None:
 
 def _is_script(names: list[str]) -> bool | None:
     """Whether an archive with these members is TorchScript's; None when it is none of torch's."""
-    tops = [name[: -len("/data.pkl")] for name in names if name.endswith("/data.pkl") and name.count("/") == 1]
+    beside = telling(names)
+    tops = [name[: -len("/data.pkl")] for name in beside if name.endswith("/data.pkl") and name.count("/") == 1]
     if not tops:
         return None
     # torch looks for "constants.pkl" to tell the two apart; any case counts here, so that nothing slips between.
-    storages = tuple(f"{top}/data/" for top in tops)
-    folded = {name.casefold() for name in names if not name.startswith(storages)}
+    folded = {name.casefold() for name in beside}
     return any(f"{top}/constants.pkl".casefold() in folded for top in tops)
 
 
@@ -98,9 +99,10 @@ class _TorchArchive:
             message = f"members outside the top directory {escape(top)!r}: {escape(strangers[0].name)}"
             contents.findings.append(finding("SL211", message))
         try:
-            for name in self._read(source, reading, contents, records):
+            beside = [name for name in records if not name.startswith("data/")]
+            for name in self._read(source, reading, contents, records, len(records) - len(beside)):
                 self._walk_if_pickle(source, reading, contents, records[name], named=True)
-            self._others(source, reading, contents, records, strangers + again)
+            self._others(source, reading, contents, [(name, records[name]) for name in beside], strangers + again)
         except MalformedError as error:
             contents.findings.append(as_finding(error, records["data.pkl"].name))
             contents.error = contents.error or error.message
@@ -109,8 +111,8 @@ class _TorchArchive:
         _oddly_packed(source, reading, contents, archive)
         return contents
 
-    def _read(self, source: Source, reading: Reading, contents: Contents, records: dict[str, Member]) -> list[str]:
-        """Walk the main stream and find its storages; returns the records of storages that it does not name."""
+    def _read(self, source: Source, reading: Reading, contents: Contents, records: dict[str, Member], count: int) -> list[str]:
+        """Walk the main stream and find its storages; returns those of the `count` records of storages that it does not name."""
         swap = self._facts(source, reading, contents, records)
         self._code(source, reading, contents, records)
         member = records["data.pkl"]
@@ -122,6 +124,8 @@ class _TorchArchive:
             walk_behind(contents, reading, part)
         if walked.error is None:
             keys = self._storages(contents, part, records, swap=swap)
+            if len(keys) == count:  # each of them has a record
+                return []
             found = [name for name in records if name.startswith("data/") and name[5:] not in keys and not records[name].is_dir]
             if found:
                 contents.findings.append(finding("SL305", f"{len(found)} storage records that the stream does not name"))
@@ -177,11 +181,13 @@ class _TorchArchive:
             raise MalformedError(f"storage {escape(ref.key)!r} is named and not in the archive", where=f"@{ref.at}").under("SL304")
         return member.region
 
-    def _others(self, source: Source, reading: Reading, contents: Contents, records: dict[str, Member], strangers: list[Member]) -> None:
+    def _others(
+        self, source: Source, reading: Reading, contents: Contents, beside: list[tuple[str, Member]], strangers: list[Member]
+    ) -> None:
         """Members that are no torch record: each is read as a file of its own, whatever it is called."""
         others = list(strangers)
-        for name, member in records.items():
-            if name in _PLAIN_RECORDS or name.startswith("data/") or member.is_dir:
+        for name, member in beside:
+            if name in _PLAIN_RECORDS or member.is_dir:
                 continue
             if self.known(name):
                 self._walk_if_pickle(source, reading, contents, member)
