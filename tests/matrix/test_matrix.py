@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import difflib
+
 import pytest
 
 torch = pytest.importorskip("torch")
@@ -45,7 +47,9 @@ def test_the_page_says_what_was_found() -> None:
         return
     if f"Measured with {about()}." not in quoted():
         pytest.skip(f"docs/compatibility.md holds for other versions than {about()}")
-    assert quoted() == render(), "SAFELOAD_UPDATE_DOCS=1 python -m pytest tests/matrix"
+    written, found = quoted(), render()
+    differs = [line for line in difflib.ndiff(written.splitlines(), found.splitlines()) if line[0] in "+-"] if written != found else []
+    assert not differs, "\n".join(["SAFELOAD_UPDATE_DOCS=1 python -m pytest tests/matrix", *differs[:20]])
 
 
 def test_no_row_of_the_page_is_untried() -> None:

@@ -517,7 +517,7 @@ _POLITE = ("interrupted: with the same --journal the next scan goes on from here
 
 def test_interrupted_at_ten_moments_and_resumed(here: Path) -> None:
     """Ctrl-C, SIGTERM, SIGKILL: in the end the output is that of one run, byte by byte; nothing was scanned twice, nothing lies about."""
-    registry(here / "hub", 300)
+    registry(here / "hub", 900)  # more than ten runs get through before they are stopped
     base = [sys.executable, "-m", "safeload", "scan", "hub", "--format", "jsonl", "-o", "out.jsonl"]
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     assert subprocess.run([*base, "--quiet"], env=environment, check=False).returncode == 2
