@@ -221,7 +221,8 @@ def _copy_of_tree(into: Path) -> Path:
     into.mkdir()
     for name in ("pyproject.toml", "README.md", "LICENSE"):
         shutil.copy2(ROOT / name, into / name)
-    shutil.copytree(ROOT / "safeload", into / "safeload", ignore=shutil.ignore_patterns("*.so", "*.pyd", "*.c", "__pycache__"))
+    outputs = ("*.so", "*.pyd", "_machine*.c", "_plain_zip*.c", "__pycache__")
+    shutil.copytree(ROOT / "safeload", into / "safeload", ignore=shutil.ignore_patterns(*outputs))
     return into
 
 

@@ -515,6 +515,15 @@ for found in scan_many([sys.argv[1]], journal=sys.argv[2], jobs=int(sys.argv[3])
 _POLITE = ("interrupted: with the same --journal the next scan goes on from here",)
 
 
+@pytest.fixture
+def _interrupts() -> Iterator[None]:
+    """What a shell starts in the background ignores SIGINT, and so would every process that a test starts from there."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("_interrupts")
 def test_interrupted_at_ten_moments_and_resumed(here: Path) -> None:
     """Ctrl-C, SIGTERM, SIGKILL: in the end the output is that of one run, byte by byte; nothing was scanned twice, nothing lies about."""
     registry(here / "hub", 900)  # more than ten runs get through before they are stopped
