@@ -160,7 +160,8 @@ def fuzz(session: nox.Session) -> None:
     """Compare both machines, and hold the promises about errors, over many mutated streams."""
     shared(session)
     compiled(session)
-    python(session, "-m", "pytest", "tests", "-k", "fuzz", *session.posargs, env={"SAFELOAD_FUZZ": os.environ.get("SAFELOAD_FUZZ", str(FUZZ_STREAMS))})
+    streams = os.environ.get("SAFELOAD_FUZZ", str(FUZZ_STREAMS))
+    python(session, "-m", "pytest", "tests", "-k", "fuzz", *session.posargs, env={"SAFELOAD_FUZZ": streams})
 
 
 @nox.session(python=False)
