@@ -7,7 +7,7 @@ import sys
 from collections import deque
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from typing import TYPE_CHECKING, Final, NoReturn
+from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 from safeload.cli.output import check_output, on_terminal, summary
 from safeload.cli.render.writers import writer
@@ -76,13 +76,14 @@ def run_scan(options: ScanOptions) -> int:
     settings = Settings(digest=options.digest or by_digest, strict=options.strict, max_size=options.max_size, timeout=options.timeout)
     plan = Plan(context=context, settings=settings, jobs=options.jobs, engine=options.engine, journal=options.journal)
     totals = Totals()
+    stopped: list[int] = []
     with ExitStack() as stack:
         if options.journal or options.output or options.report or options.jobs != 1 or options.engine is not None:
-            stack.enter_context(_interruptible(options.journal))
+            stack.enter_context(_interruptible(options.journal, stopped))
         writers = [writer(options.kind, stack.enter_context(Sink(options.output, force=options.force)))]
         if options.report is not None:
             writers.append(writer("html", stack.enter_context(Sink(options.report, force=options.force))))
-        _scan(options, plan, known, totals, writers)
+        _scan(options, plan, known, totals, writers, stopped)
         for one in writers:
             one.end(totals)
     if not options.quiet:
@@ -93,15 +94,25 @@ def run_scan(options: ScanOptions) -> int:
 
 
 @contextmanager
-def _interruptible(journal: str | None) -> Iterator[None]:
-    """Let SIGTERM end a scan as Ctrl-C does: no half file and no process stays behind. Says how to go on."""
+def _interruptible(journal: str | None, stopped: list[int]) -> Iterator[None]:
+    """Let SIGTERM end a scan as Ctrl-C does: no half file and no process stays behind. Says how to go on.
+
+    Args:
+        journal: Where a next scan goes on from.
+        stopped: Signals that came are noted in it: where one comes while Python runs a callback, its exception is dropped there.
+    """
     import signal
     import threading
 
-    def stop(*_: object) -> NoReturn:
+    def stop(number: int, _: object) -> NoReturn:
+        stopped.append(number)
         raise KeyboardInterrupt
 
-    before = signal.signal(signal.SIGTERM, stop) if threading.current_thread() is threading.main_thread() else None
+    before: dict[int, Any] = {}
+    if threading.current_thread() is threading.main_thread():
+        before[signal.SIGTERM] = signal.signal(signal.SIGTERM, stop)
+        if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # who ignores it, or has a handler, keeps that
+            before[signal.SIGINT] = signal.signal(signal.SIGINT, stop)
     try:
         yield
     except KeyboardInterrupt:
@@ -109,8 +120,8 @@ def _interruptible(journal: str | None) -> Iterator[None]:
             raise
         raise KeyboardInterrupt("with the same --journal the next scan goes on from here") from None
     finally:
-        if before is not None:
-            signal.signal(signal.SIGTERM, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def _check(options: ScanOptions) -> None:
@@ -123,12 +134,16 @@ def _check(options: ScanOptions) -> None:
         raise UsageError("--jobs and --timeout are about processes of this machine, and --engine scans elsewhere")
 
 
-def _scan(options: ScanOptions, plan: Plan, known: Baseline | None, totals: Totals, writers: list[ScanWriter]) -> None:
+def _scan(
+    options: ScanOptions, plan: Plan, known: Baseline | None, totals: Totals, writers: list[ScanWriter], stopped: list[int]
+) -> None:
     from safeload.cli.progress import Progress
 
     entries, total = _entries(options)
     with Progress("scanning", total, unit="files", quiet=options.quiet) as progress:
         for job, found in results(entries, plan):
+            if stopped:
+                raise KeyboardInterrupt
             if isinstance(found, Skipped):
                 totals.skipped += 1
                 for one in writers:

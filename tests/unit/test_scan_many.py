@@ -550,7 +550,8 @@ def test_interrupted_at_ten_moments_and_resumed(here: Path) -> None:
             for part in here.glob(".out.jsonl.*.part"):
                 part.unlink()
         else:
-            assert (child.returncode, said.decode().strip()) == (2, *_POLITE)
+            # Python says so where a signal came in one of its own callbacks.
+            assert (child.returncode, *said.decode().strip().splitlines()[-1:]) == (2, *_POLITE)
         assert [path.name for path in here.iterdir() if "out.jsonl" in path.name] == []
     assert subprocess.run([*base, "--quiet", "--journal", "j.db"], env=environment, check=False).returncode == 2
     assert (here / "out.jsonl").read_bytes() == expected
