@@ -15,13 +15,14 @@ def telling(names: Sequence[str]) -> list[str]:
 def has_program(names: Sequence[str]) -> bool:
     """Whether there is an exported program, whatever else lies in the archive: `torch.export.load` looks for nothing more."""
     said = telling(names)
-    if "serialized_exported_program.json" in said:
+    known = set(said)  # an archive can have any number of programs beside the one stream that they are compared with
+    if "serialized_exported_program.json" in known:
         return True
     for name in said:
         top, slash, rest = name.partition("/")
         if slash and rest == "archive_format":
             return True
-        if rest.startswith("models/") and rest.endswith(".json") and f"{top}/data.pkl" not in said:
+        if rest.startswith("models/") and rest.endswith(".json") and f"{top}/data.pkl" not in known:
             return True
     return False
 
