@@ -54,7 +54,7 @@ RULES: Final[dict[str, Rule]] = {
         Rule("SL127", "expansion", _E, "stands for far more values than it has bytes"),
         Rule("SL128", "several-streams", _N, "several pickle streams follow one another"),
         Rule("SL129", "malformed-stream", _W, "the stream ends or breaks before STOP"),
-        Rule("SL130", "pickle-in-pickle", _N, "bytes inside the stream are themselves a pickle stream"),
+        Rule("SL130", "pickle-in-pickle", _N, "bytes that the stream hands to a call are themselves a model"),
         # 2xx: containers
         Rule("SL201", "zip-malformed", _E, "the archive is not a valid ZIP file"),
         Rule("SL202", "zip-duplicate-member", _E, "two members have the same name, or differ only in case or slashes"),

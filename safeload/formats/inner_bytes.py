@@ -14,12 +14,15 @@ from safeload.formats.base import Contents, StreamPart
 from safeload.formats.nested import InnerReading, inner_reading
 from safeload.lean_dataclass import replace
 from safeload.source import Reading, Source
-from safeload.walk import finding
+from safeload.walk import Walk, finding
 from safeload.walk import kinds as k
 
 __all__ = ["read_inner"]
 
 _SHORTEST: Final = 4
+_DEPTH: Final = 4  # lists in lists of arguments
+_BYTES: Final = (k.BYTES, k.BYTEARRAY)
+_HOLDERS: Final = (k.TUPLE, k.LIST, k.DICT, k.SET, k.FROZENSET)
 
 
 def read_inner(source: Source, reading: Reading, contents: Contents) -> None:
@@ -35,24 +38,58 @@ def read_inner(source: Source, reading: Reading, contents: Contents) -> None:
 
 
 def _arguments(part: StreamPart, reading: InnerReading) -> Iterator[tuple[int, bytes]]:
-    """Yield (offset, bytes) of constants among the arguments of calls, each once, as far as the budget goes."""
+    """Yield (offset, bytes) of what calls get, each once, as far as the budget goes.
+
+    A constant has the offset of its opcode; bytes that a call made (`_codecs.encode`, as protocols below 3 write them) that of
+    the call which gets them.
+    """
     walker = part.walk.walker
-    seen = set()
-    for _, _, args, _, _ in walker.events:
-        if args & 63 != k.TUPLE:
-            continue
-        for slot in walker.children(args)[0]:
+    seen: set[int] = set()
+    told: set[bytes] = set()
+    made = False
+    for name, _, args, _, _ in walker.events:
+        if name == "BUILD":
+            continue  # state, and no argument
+        for slot in _below(part.walk, args):
             at = slot >> 6
-            if slot & 63 not in (k.BYTES, k.BYTEARRAY) or not at or at in seen:
+            made = made or not at
+            if not at or at in seen:
                 continue
             seen.add(at)
             data = bytes(walker.constant(slot))
-            reading.budget.memory -= len(data)
-            reading.budget.members -= 1
-            if reading.budget.memory < 0 or reading.budget.members < 0:
+            if not _granted(data, reading):
                 return
-            if len(data) >= _SHORTEST:
+            if len(data) >= _SHORTEST and data not in told:
+                told.add(data)
                 yield at, data
+    if made:
+        from safeload.formats.made_bytes import made_bytes  # few streams make bytes by calls, and it needs the model
+
+        for data, at in made_bytes(part, reading).items():
+            if len(data) >= _SHORTEST and data not in told:
+                if not _granted(data, reading):
+                    return
+                yield at, data
+
+
+def _granted(data: bytes, reading: InnerReading) -> bool:
+    reading.budget.memory -= len(data)
+    reading.budget.members -= 1
+    return reading.budget.memory >= 0 and reading.budget.members >= 0
+
+
+def _below(walk: Walk, args: int) -> Iterator[int]:
+    """Yield the slots of bytes among arguments, and in what these hold as far as the walk has kept it."""
+    todo = [(args, 0)]
+    visited = set()
+    while todo:
+        slot, depth = todo.pop()
+        if slot & 63 in _BYTES:
+            yield slot
+        elif slot not in visited:
+            visited.add(slot)
+            kept = walk.walker.children(slot)[0] if slot & 63 in _HOLDERS and depth < _DEPTH else ()
+            todo.extend((child, depth + 1) for child in reversed(kept) if child & 63 in _BYTES or child & 63 in _HOLDERS)
 
 
 def _read(source: Source, part: StreamPart, at: int, data: bytes, reading: InnerReading, contents: Contents) -> None:

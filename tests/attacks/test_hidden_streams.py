@@ -151,6 +151,42 @@ def test_a_model_in_bytes_inside_a_stream_is_looked_at(inner: bytes) -> None:
     refused(outer, "SL101", "SL130", subject="os.system")
 
 
+def _encoded(data: bytes) -> bytes:
+    """Bytes as protocols 0 to 2 write them."""
+    return forge.call("_codecs", "encode", forge.TEXT(data.decode("latin-1")), forge.TEXT("latin1"))
+
+
+def _made(data: bytes) -> dict[str, bytes]:
+    text = forge.TEXT(data.decode("latin-1"))
+    return {
+        "encoded": _encoded(data),
+        "encoded, then bytes": forge.call("builtins", "bytes", _encoded(data)),
+        "a bytearray of text": forge.call("builtins", "bytearray", text, forge.TEXT("latin-1")),
+        "in a list": forge.stream(forge.EMPTY_LIST, _encoded(data), forge.APPEND),
+        "from the memo": forge.stream(_encoded(data), forge.PUT(7), forge.POP, forge.GET(7)),
+    }
+
+
+@pytest.mark.parametrize("end", [forge.STOP, b"", b"\xff", b"a"], ids=["whole", "cut off", "no opcode", "a broken opcode"])
+@pytest.mark.parametrize("framed", [False, True], ids=["protocol 2", "framed"])
+@pytest.mark.parametrize("inner", [HOSTILE, checkpoint(HOSTILE), legacy(HOSTILE)], ids=["pickle", "torch-zip", "torch-legacy"])
+def test_a_model_in_bytes_that_a_call_makes_is_looked_at(inner: bytes, end: bytes, framed: bool) -> None:
+    """No constant holds them: the walk sees that a call gives bytes, and only making them shows which."""
+    for argument in _made(inner).values():
+        body = forge.stream(forge.call("torch.storage", "_load_from_bytes", argument), end)
+        report = scan(forge.PROTO(4) + forge.FRAME(len(body)) + body if framed else forge.PROTO(2) + body)
+        assert report.decision.outcome != "allowed"
+        assert any(item.rule == "SL101" and item.subject == "os.system" and "bytes@" in (item.member or "") for item in report.findings)
+
+
+def test_bytes_that_calls_make_and_nobody_gets_are_data() -> None:
+    """The same bytes in a list of the result."""
+    data = forge.stream(forge.PROTO(2), forge.EMPTY_LIST, _encoded(HOSTILE), forge.APPEND, forge.STOP)
+    assert scan(data).decision.outcome == "allowed"
+    beside = forge.stream(forge.EMPTY_LIST, _encoded(HOSTILE), forge.APPEND, forge.call("some.package", "Thing"), forge.APPEND)
+    refused(forge.stream(forge.PROTO(2), beside, forge.STOP), "SL103", level=Level.WARNING)
+
+
 def test_bytes_that_are_a_stream_and_go_nowhere_are_data() -> None:
     """A pickle kept as bytes is inert: nobody calls anything with it."""
     report = scan(forge.stream(forge.PROTO(3), forge.EMPTY_LIST, forge.BYTES(HOSTILE), forge.APPEND, forge.STOP))

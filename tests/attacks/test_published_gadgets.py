@@ -103,6 +103,19 @@ def test_two_gadgets_that_are_harmless_alone_are_both_listed() -> None:
     assert report.unmodelled == ("operator.methodcaller", "pydoc.locate")
 
 
+def test_a_method_called_on_a_module_that_another_call_imported() -> None:
+    """GHSA-x843-g5mx-g377: `operator.methodcaller("system", …)(__import__("os"))`, the module kept in the memo.
+
+    https://github.com/advisories/GHSA-x843-g5mx-g377
+    """
+    module = forge.stream(forge.call("builtins", "__import__", forge.TEXT("os")), forge.PUT(0), forge.POP)
+    caller = forge.call("operator", "methodcaller", forge.TEXT("system"), forge.TEXT("true"))
+    data = forge.stream(module, caller, forge.MARK, forge.GET(0), forge.TUPLE, forge.REDUCE, forge.STOP)
+    report = refused(data, "SL101", subject="builtins.__import__", says="builtins.__import__('os')")
+    assert any(item.subject == "operator.methodcaller" and item.level is Level.ERROR for item in report.findings)
+    assert report.unmodelled == ("builtins.__import__", "operator.methodcaller")
+
+
 def test_marshalled_code_made_into_a_function_and_called() -> None:
     """GHSA-565g-hwwr-4pp3: `marshal.loads` and `types.FunctionType`.
 
