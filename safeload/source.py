@@ -37,6 +37,7 @@ from safeload.remote import Address, Ranges
 __all__ = ["Limits", "Reading", "Source", "Together"]
 
 CHUNK: Final = 1 << 20
+_HEAD: Final = 512
 _SEEK_HINT: Final = (
     " You can only torch.load from a file that is seekable."
     " Please pre-load the data into a buffer like io.BytesIO and try to load from it instead."
@@ -252,6 +253,7 @@ class Source:
         self.parsed: dict[str, Any] = {}
         self.failure: RemoteError | None = None
         self.address: Address | None = None
+        self._head: bytes | None = None
 
     # ---- ways in
 
@@ -387,7 +389,11 @@ class Source:
 
     def head(self, nbytes: int) -> bytes:
         """Return the first `nbytes` bytes, or all there are."""
-        return self.read(0, min(nbytes, self.size))
+        if nbytes > _HEAD:
+            return self.read(0, min(nbytes, self.size))
+        if self._head is None:  # every reader asks for some of them
+            self._head = self.read(0, min(_HEAD, self.size))
+        return self._head[:nbytes]
 
     def view(self, offset: int, nbytes: int, what: str = "data") -> memoryview:
         """Like `read`, without a copy where the bytes are already in memory. Read-only."""

@@ -23,12 +23,13 @@ class _Reader:
         name: As it stands in reports.
         may: Whether a file could be its own; cheap, and true of all that the reader claims.
         make: Imports and makes it.
+        starts: The first bytes for which `may` can be true, when they are few: for any other it is not even asked.
     """
 
-    __slots__ = ("_make", "_may", "_reader", "name")
+    __slots__ = ("_make", "_may", "_reader", "name", "starts")
 
-    def __init__(self, name: str, may: Callable[[Source], bool], make: Callable[[], Format]) -> None:
-        self.name, self._may, self._make = name, may, make
+    def __init__(self, name: str, may: Callable[[Source], bool], make: Callable[[], Format], starts: bytes | None = None) -> None:
+        self.name, self._may, self._make, self.starts = name, may, make, starts
         self._reader: Format | None = None
 
     def _get(self) -> Format:
@@ -383,40 +384,42 @@ def _may_be_joblib(source: Source) -> bool:
     return _PICKLE.claims(source) and source.size <= Limits().stream_bytes and names_joblib(source)
 
 
+_MARKS: Final = b"\xef\xbb\xbf\xff\xfe\0 \t\r\n"  # of an encoding, and blanks in any
+
 FORMATS: Final[tuple[Format, ...]] = (
-    _Reader("pt2", _may_be_pt2, _pt2),
-    _Reader("dcp-shard", _may_be_shard, _shard),
-    _Reader("pytorch-package", _may_be_package, _package),
-    _Reader("torch-zip", first.looks_like_zip, _torch_zip),
-    _Reader("torchscript", first.looks_like_zip, _torchscript),
-    _Reader("skops", first.looks_like_zip, _skops),
-    _Reader("keras", first.looks_like_zip, _keras),
-    _Reader("torchserve", first.looks_like_zip, _torchserve),
-    _Reader("zip", first.looks_like_zip, _zip),
+    _Reader("pt2", _may_be_pt2, _pt2, b"P"),
+    _Reader("dcp-shard", _may_be_shard, _shard, b"P"),
+    _Reader("pytorch-package", _may_be_package, _package, b"P"),
+    _Reader("torch-zip", first.looks_like_zip, _torch_zip, b"P"),
+    _Reader("torchscript", first.looks_like_zip, _torchscript, b"P"),
+    _Reader("skops", first.looks_like_zip, _skops, b"P"),
+    _Reader("keras", first.looks_like_zip, _keras, b"P"),
+    _Reader("torchserve", first.looks_like_zip, _torchserve, b"P"),
+    _Reader("zip", first.looks_like_zip, _zip, b"P"),
     _Reader("safetensors", first.may_be_safetensors, _safetensors),
-    _Reader("gguf", first.may_be_gguf, _gguf),
-    _Reader("npy", first.may_be_npy, _npy),
+    _Reader("gguf", first.may_be_gguf, _gguf, b"G"),
+    _Reader("npy", first.may_be_npy, _npy, b"\x93"),
     _Reader("tflite", first.may_be_tflite, _tflite),
-    _Reader("onnx", first.may_be_onnx, _onnx),
-    _Reader("tensorflow", first.may_be_tensorflow, _tensorflow),
-    _Reader("tf-checkpoint", first.may_be_checkpoint, _tensorflow_checkpoint),
-    _Reader("keras-json", first.may_be_keras_json, _keras_json),
-    _Reader("7z", first.may_be_sevenzip, _sevenzip),
-    _Reader("catboost", first.may_be_catboost, _catboost),
-    _Reader("catboost-json", first.may_be_keras_json, _catboost_json),
-    _Reader("lightgbm", first.may_be_lightgbm, _lightgbm),
-    _Reader("pmml", first.may_be_xml, _pmml),
-    _Reader("openvino", first.may_be_xml, _openvino),
-    _Reader("coreml", first.may_be_coreml, _coreml),
+    _Reader("onnx", first.may_be_onnx, _onnx, first.MODEL_TAGS),
+    _Reader("tensorflow", first.may_be_tensorflow, _tensorflow, b"\x08\x0a\x12"),
+    _Reader("tf-checkpoint", first.may_be_checkpoint, _tensorflow_checkpoint, b"\0"),
+    _Reader("keras-json", first.may_be_keras_json, _keras_json, _MARKS + b"{"),
+    _Reader("7z", first.may_be_sevenzip, _sevenzip, b"7"),
+    _Reader("catboost", first.may_be_catboost, _catboost, b"C"),
+    _Reader("catboost-json", first.may_be_keras_json, _catboost_json, _MARKS + b"{"),
+    _Reader("lightgbm", first.may_be_lightgbm, _lightgbm, b"\xeft"),
+    _Reader("pmml", first.may_be_xml, _pmml, _MARKS + b"<"),
+    _Reader("openvino", first.may_be_xml, _openvino, _MARKS + b"<"),
+    _Reader("coreml", first.may_be_coreml, _coreml, b"\x08"),
     _Reader("coreml-weights", first.may_be_coreml_weights, _coreml_weights),
-    _Reader("paddle-program", first.may_be_paddle, _paddle_program),
-    _Reader("paddle-parameters", first.may_be_paddle_parameters, _paddle_parameters),
+    _Reader("paddle-program", first.may_be_paddle, _paddle_program, b"\n"),
+    _Reader("paddle-parameters", first.may_be_paddle_parameters, _paddle_parameters, b"\0"),
     _Reader("xgboost-binary", first.may_be_xgboost_binary, _xgboost_binary),
-    _Reader("xgboost-json", first.may_be_keras_json, _xgboost_json),
-    _Reader("xgboost-ubjson", first.may_be_ubjson, _xgboost_ubjson),
-    _Reader("fasttext", first.may_be_fasttext, _fasttext),
-    _Reader("word2vec", first.may_be_word2vec, _word2vec),
-    _Reader("sentencepiece", first.may_be_sentencepiece, _sentencepiece),
+    _Reader("xgboost-json", first.may_be_keras_json, _xgboost_json, _MARKS + b"{"),
+    _Reader("xgboost-ubjson", first.may_be_ubjson, _xgboost_ubjson, b"{"),
+    _Reader("fasttext", first.may_be_fasttext, _fasttext, b"\xba"),
+    _Reader("word2vec", first.may_be_word2vec, _word2vec, b"0123456789"),
+    _Reader("sentencepiece", first.may_be_sentencepiece, _sentencepiece, b"\n"),
     _Reader("torch-tar", first.may_be_tar, _torch_tar),
     _Reader("tar", first.may_be_tar, _tar),
     _Reader("compressed", first.may_be_compressed, _compressed),
@@ -424,12 +427,12 @@ FORMATS: Final[tuple[Format, ...]] = (
     _Reader("dcp-metadata", first.may_be_dcp_metadata, _dcp_metadata),
     _Reader("joblib", _may_be_joblib, _joblib),
     _PICKLE,
-    _Reader("msgpack", first.may_be_msgpack, _msgpack),
-    _Reader("tfjs", first.may_be_json, _tfjs),
-    _Reader("paddle-json", first.may_be_json, _paddle_text),
+    _Reader("msgpack", first.may_be_msgpack, _msgpack, bytes(range(0x80, 0x90)) + b"\xde\xdf"),
+    _Reader("tfjs", first.may_be_json, _tfjs, b" \t\r\n{"),
+    _Reader("paddle-json", first.may_be_json, _paddle_text, b" \t\r\n{"),
     _Reader("tf-text", first.may_be_graph_text, _tensorflow_text),
-    _Reader("index", first.may_be_json, _index),
-    _Reader("config", first.may_be_config, _config),
+    _Reader("index", first.may_be_json, _index, b" \t\r\n{"),
+    _Reader("config", first.may_be_config, _config, b"\xef\xbb\xbf \t\r\n{["),
     _Reader("chat-template", first.may_be_text, _template),
     _Reader("requirements", first.may_be_text, _requirements),
     _Reader("python-source", first.may_be_python, _python),
@@ -443,9 +446,21 @@ _CONTAINERS: Final = frozenset({"keras", "tar", "zip"})
 """Archives of which every member was read as a file, so that one of them may lie where another format is looked for."""
 
 
+_BY_FIRST: Final[dict[bytes, tuple[Format, ...]]] = {}
+
+
+def _asked(head: bytes) -> tuple[Format, ...]:
+    """The readers for which a file that begins with this byte is worth a question, in their order."""
+    found = _BY_FIRST.get(head)
+    if found is None:
+        starts = ((reader, getattr(reader, "starts", None)) for reader in FORMATS)
+        found = _BY_FIRST[head] = tuple(reader for reader, few in starts if few is None or head in few)
+    return found
+
+
 def detect(source: Source) -> Format | None:
     """The reader for a file, or None when nobody claims it."""
-    return next((reader for reader in FORMATS if reader.claims(source)), None)
+    return next((reader for reader in _asked(source.head(1)) if reader.claims(source)), None)
 
 
 def read(source: Source, reading: Reading | None = None) -> Contents | None:

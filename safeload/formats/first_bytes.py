@@ -14,6 +14,7 @@ from safeload.source import Source
 __all__ = [
     "END",
     "END_SIGNATURE",
+    "MODEL_TAGS",
     "TAIL",
     "hdf5_start",
     "looks_like_zip",
@@ -62,9 +63,12 @@ _MAGIC: Final = (0x1950A86A20F9469CFC6C).to_bytes(10, "little")  # of torch's le
 _TEXT_INTEGER: Final = re.compile(rb"[IL]\s*[-+]?[0-9]")
 _TEXT: Final = 1 << 20
 _NEAR: Final = 4096
+_SMALL: Final = 1 << 15  # such a file is read at once
 _HDF5: Final = b"\x89HDF\r\n\x1a\n"
 _COMPRESSED: Final = (b"\x1f\x8b\x08", b"BZh", b"\xfd7zXZ\0", b"]\0\0", b"x", b"ZF0x", b"\x04\x22\x4d\x18", b"\x28\xb5\x2f\xfd")
-_MODEL_TAGS: Final = frozenset(bytes([tag]) for tag in b"\x08\x12\x1a\x22\x28\x32\x3a\x42\x72\xa2\xca\xd2")
+MODEL_TAGS: Final = b"\x08\x12\x1a\x22\x28\x32\x3a\x42\x72\xa2\xca\xd2"
+"""First bytes of the tags of ONNX's ModelProto."""
+
 
 
 def looks_like_zip(source: Source) -> bool:
@@ -128,7 +132,8 @@ def may_be_sevenzip(source: Source) -> bool:
 
 def may_be_onnx(source: Source) -> bool:
     """The tag of a field of ONNX's ModelProto: of its numbers 1 to 8, 14, 20, 25 and 26, each with its wire type."""
-    return source.head(1) in _MODEL_TAGS
+    head = source.head(1)
+    return bool(head) and head in MODEL_TAGS
 
 
 def may_be_tensorflow(source: Source) -> bool:
@@ -239,6 +244,11 @@ def hdf5_start(source: Source, *, front: bool) -> int | None:
     if front and source.head(8) == _HDF5:
         return 0
     at, most = 512, min(source.size, _NEAR) if source.distant else source.size
+    if source.size <= _SMALL and not source.distant:
+        whole = source.view(0, source.size)
+        while at + 48 <= most and whole[at : at + 8] != _HDF5:
+            at *= 2
+        return at if at + 48 <= most else None
     here = bytearray(len(_HDF5))
     while at + 48 <= most:
         # Not kept where it is something else: each place lies in a leaf of its own, which `open` would have to verify for nothing.

@@ -16,6 +16,9 @@ from safeload.walk import finding
 __all__ = ["second_stream"]
 
 _STREAMS: Final = 8
+_NOT_FIRST: Final = b"Pgp"
+"""Opcodes with a line behind them that no unpickler gets over as the first: a persistent id without somebody who understands it,
+something out of an empty memo, nothing to put into one. Many lengths begin so, and the end of the line may be a gigabyte away."""
 
 
 def second_stream(source: Source, reading: Reading, contents: Contents) -> None:
@@ -26,7 +29,7 @@ def second_stream(source: Source, reading: Reading, contents: Contents) -> None:
     """
     at: int | None = 0
     for count in range(_STREAMS):
-        if at is None or at >= source.size:
+        if at is None or at >= source.size or source.read(at, 1) in _NOT_FIRST:
             return
         data, walked = walk_growing(source, reading, at, 4096)
         if walked.globals and (not count or any(found.rule in ("SL101", "SL102") for found in walked.findings)):
