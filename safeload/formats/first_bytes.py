@@ -245,7 +245,7 @@ def hdf5_start(source: Source, *, front: bool) -> int | None:
         return 0
     at, most = 512, min(source.size, _NEAR) if source.distant else source.size
     if source.size <= _SMALL and not source.distant:
-        whole = source.view(0, source.size)
+        whole = source.read(0, source.size)
         while at + 48 <= most and whole[at : at + 8] != _HDF5:
             at *= 2
         return at if at + 48 <= most else None
