@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import os
 import struct
-import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Final
@@ -29,6 +28,7 @@ from safeload.errors import RefusedError, UnsupportedError
 from safeload.findings import escape
 from safeload.formats.index_file import is_index, read_index
 from safeload.formats.manifest import KEY, SIDECAR_KEY, beside_manifest, manifest_of
+from safeload.hashing.crc import crc32
 from safeload.lean_dataclass import dataclass
 from safeload.policy import Policy, snippet
 from safeload.program import StorageSpec
@@ -243,7 +243,7 @@ def _write_zip(draft: Draft, records: _Records) -> None:
         at, crc = start, 0
         for chunk in chunks():
             draft.write(at, chunk)
-            crc = zlib.crc32(chunk, crc)
+            crc = crc32(chunk, crc)
             at += len(chunk)
         if at != start + nbytes:
             raise NotTheSameError(f"{name} has {at - start} bytes, and {nbytes} were meant")

@@ -17,7 +17,7 @@ from safeload.conversion.manifest import write_manifest
 from safeload.conversion.opening import sidecar_name
 from safeload.conversion.output import Draft
 from safeload.conversion.plan import Entry, Plan
-from safeload.conversion.proof import Place, compare_bytes, compare_trees, official_table, pieces_of
+from safeload.conversion.proof import Place, compare_bytes, compare_trees, get_ready, official_table, pieces_of
 from safeload.conversion.reading import Tape, must_unpack
 from safeload.conversion.results import Written
 from safeload.conversion.tree import Tree
@@ -158,7 +158,10 @@ class Job:
         stat = self.given.sources[0].stat
         mode = stat.st_mode if stat is not None else None
         with contextlib.ExitStack() as stack:
-            flusher = stack.enter_context(Worker(alone=sum(self.sizes) < _WORTH_A_THREAD))
+            small = sum(self.sizes) < _WORTH_A_THREAD
+            flusher = stack.enter_context(Worker(alone=small))
+            if not small:
+                stack.enter_context(Worker()).submit(lambda: get_ready(max(self.sizes)))
             drafts = [
                 stack.enter_context(Draft(path, size, force=force or path in leftovers, mode=mode, flusher=flusher))
                 for path, size in zip(self.paths, self.sizes, strict=True)
@@ -172,11 +175,11 @@ class Job:
                 draft.write(0, header)
             more = self._beside(stack, manifest, force=force, leftovers=leftovers, mode=mode)
             digests = self._prove(drafts, manifest)
-            small = [(draft, _digest(draft, self.reading)) for draft in more]
+            beside = [(draft, _digest(draft, self.reading)) for draft in more]
             _commit([*drafts, *more])
         written = [Written(path=str(path), size=size, sha256_tree=tree)
                    for path, size, tree in zip(self.paths, self.sizes, digests, strict=True)]  # fmt: skip
-        return written + [Written(path=str(draft.path), size=draft.size, sha256_tree=tree) for draft, tree in small]
+        return written + [Written(path=str(draft.path), size=draft.size, sha256_tree=tree) for draft, tree in beside]
 
     def _copy(self, drafts: list[Draft], gate: Gate | None) -> None:
         """Copy everything, hashing the sources on the way."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import importlib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final
@@ -27,6 +29,7 @@ __all__ = [
     "compare_bytes",
     "compare_trees",
     "first_difference",
+    "get_ready",
     "official_table",
     "own_table",
     "pieces_of",
@@ -35,6 +38,12 @@ __all__ = [
 _SMALL: Final = 32 << 20
 Shown = dict[str, tuple[str, tuple[int, ...]]]
 """What a reader sees of a file: name → (the format's dtype, shape)."""
+
+
+def get_ready(size: int) -> None:
+    """Import what `official_table` needs for a file of that size: while the copy waits for a disk, it costs no time."""
+    with contextlib.suppress(ImportError):
+        importlib.import_module("safetensors" if size <= _SMALL else "safetensors.numpy")
 
 
 def official_table(path: str, size: int) -> Shown | None:

@@ -14,6 +14,7 @@ from typing import Final, Self
 from safeload.background import Task, Worker
 from safeload.errors import LimitError, MalformedError
 from safeload.findings import escape
+from safeload.hashing.crc import crc32
 from safeload.parallel import workers
 from safeload.program import COMPLEX, DTYPE_BITS, Region, StorageSpec
 from safeload.source import Limits, Source
@@ -23,10 +24,10 @@ __all__ = ["CHUNK", "PIECE", "Tape", "must_unpack", "plain_reader", "storage_byt
 CHUNK: Final = 1 << 20
 """Bytes that are handed on at once, and should still be in a core's own cache when they are; a multiple of every element's size."""
 
-PIECE: Final = 4 << 20
+PIECE: Final = CHUNK
 """Bytes that a `Tape` reads at once."""
 
-_PIECES: Final = 8  # so that neither the chain nor the caller waits for a little delay of the other
+_PIECES: Final = 16  # so that neither the chain nor the caller waits for a little delay of the other
 
 _PACKED: Final = 1 << 20
 _SMALL: Final = 1 << 20
@@ -133,7 +134,7 @@ def plain_reader(source: Source) -> Reader:
 
 
 def storage_bytes(read: Reader, root: StorageSpec, limits: Limits, where: str, *, check: bool = True) -> Iterator[memoryview]:
-    """Yield a storage's bytes, unpacked, little-endian, in pieces of `CHUNK` but the last.
+    """Yield a storage's bytes, unpacked, little-endian, in pieces of `CHUNK` but the first and the last.
 
     Args:
         read: From a `Tape`, or `plain_reader`.
@@ -150,12 +151,13 @@ def storage_bytes(read: Reader, root: StorageSpec, limits: Limits, where: str, *
     if region is None or not region.nbytes:
         return
     place = f"{where}!{escape(region.member)}" if region.member else where
-    pieces = _stored(read, region) if region.packed is None else _unpacked(read, region, limits, place)
     swap = _real_size(root.dtype) if _is_big_endian(root) else 1
+    first = CHUNK - region.offset % CHUNK if swap == 1 else CHUNK  # so that none of the next goes on in a next piece of a tape
+    pieces = _stored(read, region, first) if region.packed is None else _unpacked(read, region, limits, place)
     crc = 0
     for piece in pieces:
         if check and region.crc32 is not None:
-            crc = zlib.crc32(piece, crc)
+            crc = crc32(piece, crc)
         yield _swapped(piece, swap) if swap > 1 else piece
     if check and not region.check(crc):
         raise MalformedError(f"the bytes have CRC {crc:08x}, and {region.crc32:08x} is recorded", where=place).under("SL209")
@@ -184,8 +186,9 @@ def _swapped(piece: memoryview, size: int) -> memoryview:
     return memoryview(out)
 
 
-def _stored(read: Reader, region: Region) -> Iterator[memoryview]:
-    for start in range(0, region.nbytes, CHUNK):
+def _stored(read: Reader, region: Region, first: int) -> Iterator[memoryview]:
+    yield read(region.offset, min(first, region.nbytes))
+    for start in range(first, region.nbytes, CHUNK):
         yield read(region.offset + start, min(CHUNK, region.nbytes - start))
 
 
