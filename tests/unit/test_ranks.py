@@ -272,7 +272,9 @@ def die(rank: int, place: Path) -> None:
     store = dist.FileStore(str(place / "store"), 2)
     dist.init_process_group("gloo", store=store, rank=rank, world_size=2, timeout=timedelta(seconds=60))
     if rank == 1:
+        store.wait(["connected"])  # to go before the other has its connections would end its start, not its load
         os._exit(0)
+    store.set("connected", "yes")
     try:
         safeload.load(place / "model" / "m.pt", lock=place / "model" / "safeload.lock", group=dist.group.WORLD)
     except safeload.GroupError as error:
