@@ -548,6 +548,33 @@ class Source:
         with self._lock:
             return run(self._ranges(), self.size, self._from_file, leaf=leaf, only=only)
 
+    def leaves_into(self, leaf: int, only: Sequence[int], parts: Sequence[tuple[int, memoryview]]) -> list[bytes]:
+        """Fill views, and return the SHA-256 of the leaves with these numbers in their order, from the bytes that the views then have.
+
+        Args:
+            leaf: Bytes of a leaf.
+            only: The leaves. Of what no view has, bytes that were kept are hashed, and others are read for that alone.
+            parts: Views that are filled from an offset each; in file order, without overlap, inside these leaves. They are not kept.
+        """
+        with self._lock:
+            ranges = [Range(start, kept) for start, kept in self._segments]
+            for offset, view in parts:
+                ranges += [Range(start, part, True) for start, part in self._missing(offset, view, [])]
+                self._copy_held(offset, view)
+            ranges.sort(key=lambda held: held.start)
+            return run(ranges, self.size, self._from_file, leaf=leaf, only=only)
+
+    def _copy_held(self, offset: int, view: memoryview) -> None:
+        """Fill what segments have of a view, and nothing else."""
+        end = offset + len(view)
+        index = max(0, bisect.bisect_right(self._starts, offset) - 1)
+        while index < len(self._segments) and self._segments[index][0] < end:
+            start, kept = self._segments[index]
+            low, high = max(offset, start), min(end, start + len(kept))
+            if low < high:
+                view[low - offset : high - offset] = kept[low - start : high - start]
+            index += 1
+
     def held(self) -> list[tuple[int, int]]:
         """The ranges that were read and kept: offset and bytes of each, in file order."""
         return [(start, len(kept)) for start, kept in self._segments]

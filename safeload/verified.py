@@ -7,14 +7,12 @@ header that says where it lies.
 
 from __future__ import annotations
 
-import hashlib
 from bisect import bisect_left, bisect_right
 from collections import OrderedDict
 from typing import TYPE_CHECKING, Final
 
 from safeload.errors import PinError
 from safeload.formats import Contents
-from safeload.parallel import in_parallel, workers
 from safeload.source import Source
 from safeload.trust.digest import LEAF_BYTES
 
@@ -90,49 +88,52 @@ class Verified:
         Raises:
             PinError: a leaf that it touches, or that its header lies in, is not the pinned one.
         """
-        self._check_header(offset)
         end = offset + len(view)
-        first = offset // LEAF_BYTES
-
-        def one(number: int) -> None:
-            index = first + number
-            start = index * LEAF_BYTES
-            stop = min(start + LEAF_BYTES, self._source.size)
+        touched = range(offset // LEAF_BYTES, -(-end // LEAF_BYTES)) if view else range(0)
+        fresh: dict[int, memoryview] = {}
+        shared: dict[int, memoryview] = {}  # leaves that have bytes of others too
+        for index in touched:
+            start, stop = self._bounds(index)
             if offset <= start and stop <= end:  # a whole leaf is read to where it is wanted, and hashed there
-                self._fetch(index, start, view[start - offset : stop - offset])
-                return
-            leaf = self._kept.get(index)
-            if leaf is None:
-                leaf = memoryview(bytearray(stop - start))
-                self._fetch(index, start, leaf)
-                self._keep(index, leaf)
+                fresh[index] = view[start - offset : stop - offset]
+            elif index in self._kept:
+                shared[index] = self._kept[index]
+            else:
+                fresh[index] = shared[index] = memoryview(bytearray(stop - start))
+        wanted = sorted({*fresh, *(index for index in self._header(offset) if index not in shared)})
+        parts = [(index * LEAF_BYTES, part) for index, part in fresh.items()]
+        for index, found in zip(wanted, self._source.leaves_into(LEAF_BYTES, wanted, parts), strict=True):
+            self._compare(index, found)
+        self._checked.update(wanted)
+        for index, leaf in shared.items():
+            start, stop = self._bounds(index)
             low, high = max(start, offset), min(stop, end)
             view[low - offset : high - offset] = leaf[low - start : high - start]
+            self._keep(index, leaf)
 
-        count = -(-end // LEAF_BYTES) - first if view else 0
-        in_parallel(count, one, workers() if count > 1 else 1)
-
-    def _fetch(self, index: int, start: int, view: memoryview) -> None:
-        self._source.readinto(start, view, keep=False)
-        self._compare(index, hashlib.sha256(view).digest())
+    def _bounds(self, index: int) -> tuple[int, int]:
+        return index * LEAF_BYTES, min((index + 1) * LEAF_BYTES, self._source.size)
 
     def _keep(self, index: int, leaf: memoryview) -> None:
         self._kept[index] = leaf
         while len(self._kept) > _KEPT_LEAVES:
             self._kept.popitem(last=False)
 
-    def _check_header(self, offset: int) -> None:
-        """What stands between a storage and the one before it said where it begins; check what was read of that."""
+    def _header(self, offset: int) -> list[int]:
+        """What stands between a storage and the one before it said where it begins: the leaves of what was read of that, if unchecked."""
         at = bisect_right(self._starts, offset) - 1
-        if at > 0:
-            low, high = self._ends[at - 1], self._starts[at]
-            held = self._source.held()
-            self.check(_touched([part for part in held[_first_behind(held, low) :] if part[0] < high]))
+        if at <= 0:
+            return []
+        low, high = self._ends[at - 1], self._starts[at]
+        held = self._source.held()
+        parts = [part for part in held[_first_behind(held, low) :] if part[0] < high]
+        return [index for index in _touched(parts) if index not in self._checked]
 
     def _compare(self, index: int, found: bytes) -> None:
         if found != self._leaves[index]:
+            start, stop = self._bounds(index)
             raise PinError(
-                f"bytes {index * LEAF_BYTES} to {min((index + 1) * LEAF_BYTES, self._source.size)} are not those of the pinned file",
+                f"bytes {start} to {stop} are not those of the pinned file",
                 where=self._source.name,
                 expected=f"sha256:{self._leaves[index].hex()}",
                 found=f"sha256:{found.hex()}",

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import sys
 import zlib
 from collections.abc import Callable
 from typing import Any, Final
 
 from safeload.errors import LimitError, MalformedError
 from safeload.findings import escape
-from safeload.program import COMPLEX, DTYPE_BITS, Region, TensorSpec
+from safeload.program import DTYPE_BITS, Region, TensorSpec
 from safeload.source import Limits
 
 __all__ = ["LazySlice", "Read", "tensor_of"]
@@ -35,6 +34,8 @@ def tensor_of(spec: TensorSpec, read: Read) -> Any:
     """
     import torch
 
+    from safeload.build.storages import allocate, memory_of
+
     storage, base = spec.storage, spec.storage.base_offset
     while storage.base is not None:
         storage = storage.base
@@ -52,19 +53,16 @@ def tensor_of(spec: TensorSpec, read: Read) -> Any:
         stride = _row_major(spec.shape)
     else:
         first, count, offset, stride = base * size, spec.storage.nbytes, spec.offset, spec.stride
-    try:
-        raw = bytearray(count)
-        if region is not None and count:
-            _fill(raw, region, first, read)
-    except MemoryError:
-        raise LimitError(f"a tensor of {count} bytes does not fit in memory") from None
-    if storage.swap and sys.byteorder:
-        _swap(raw, size // 2 if spec.dtype in COMPLEX else size)
     dtype = getattr(torch, spec.dtype)
     if not count:
         return torch.empty(spec.shape, dtype=dtype)
-    flat = torch.frombuffer(raw, dtype=torch.uint8).view(dtype)
-    tensor = flat.as_strided(spec.shape, stride, offset)
+    made: Any = allocate(count)
+    if region is None:
+        raise MalformedError(f"storage {escape(storage.key)!r} has no bytes in the file").under("SL304")
+    _fill(memory_of(made), region, first, read)
+    if storage.swap and size > 1:
+        made.byteswap(dtype)
+    tensor = torch.empty(0, dtype=dtype).set_(made, offset, spec.shape, stride)
     if spec.conj:
         tensor = tensor.conj()
     if spec.neg:
@@ -72,10 +70,10 @@ def tensor_of(spec: TensorSpec, read: Read) -> Any:
     return tensor.requires_grad_(spec.requires_grad)
 
 
-def _fill(raw: bytearray, region: Region, first: int, read: Read) -> None:
+def _fill(raw: memoryview, region: Region, first: int, read: Read) -> None:
     """Fill `raw` with the bytes of a region from its byte `first` on; a packed one is unpacked as a whole."""
     if region.packed is None:
-        read(Region(region.offset + first, len(raw), member=region.member), memoryview(raw))
+        read(Region(region.offset + first, len(raw), member=region.member), raw)
         return
     if region.nbytes > region.packed * _LIMITS.inflate_ratio or region.nbytes > _LIMITS.inflate_bytes:
         raise LimitError(f"{region.packed} bytes that unpack to {region.nbytes}").under("SL208")
@@ -97,14 +95,6 @@ def _row_major(shape: tuple[int, ...]) -> tuple[int, ...]:
         strides.append(step)
         step *= max(size, 1)
     return tuple(reversed(strides))
-
-
-def _swap(raw: bytearray, size: int) -> None:
-    """Reverse the bytes of every element in place."""
-    if size > 1:
-        for first in range(size // 2):
-            last = size - 1 - first
-            raw[first::size], raw[last::size] = raw[last::size], raw[first::size]
 
 
 class LazySlice:

@@ -138,12 +138,13 @@ WIDE static void sixteen(uint8_t *states, const uint8_t *const *data, int lanes,
 
 #define NARROW __attribute__((target("sha,sse4.1,ssse3")))
 
-NARROW static void two(uint8_t *states, const uint8_t *const *data, int lanes, size_t blocks) {
+/* `lanes` is 1 or 2 and known where this is compiled: each has its own code. */
+NARROW static inline __attribute__((always_inline)) void narrow(
+    uint8_t *states, const uint8_t *const *data, const int lanes, size_t blocks) {
     const __m128i swap = _mm_set_epi32(0x0c0d0e0f, 0x08090a0b, 0x04050607, 0x00010203);
     __m128i x[2], y[2];
-    const uint8_t *p[2] = {data[0], data[lanes > 1]};
-    for (int lane = 0; lane < 2; lane++) {
-        const uint8_t *state = states + (lane < lanes ? lane : 0) * STATE;
+    for (int lane = 0; lane < lanes; lane++) {
+        const uint8_t *state = states + lane * STATE;
         __m128i first = _mm_shuffle_epi32(_mm_loadu_si128((const __m128i *)state), 0xB1);         /* CDAB */
         __m128i second = _mm_shuffle_epi32(_mm_loadu_si128((const __m128i *)(state + 16)), 0x1B); /* EFGH */
         x[lane] = _mm_alignr_epi8(first, second, 8);                                              /* ABEF */
@@ -151,17 +152,17 @@ NARROW static void two(uint8_t *states, const uint8_t *const *data, int lanes, s
     }
     for (size_t block = 0; block < blocks; block++) {
         __m128i w[2][4], x0[2], y0[2];
-        for (int lane = 0; lane < 2; lane++) {
+        for (int lane = 0; lane < lanes; lane++) {
             x0[lane] = x[lane];
             y0[lane] = y[lane];
             for (int part = 0; part < 4; part++)
-                w[lane][part] = _mm_shuffle_epi8(_mm_loadu_si128((const __m128i *)(p[lane] + block * BLOCK + part * 16)), swap);
+                w[lane][part] = _mm_shuffle_epi8(_mm_loadu_si128((const __m128i *)(data[lane] + block * BLOCK + part * 16)), swap);
         }
 #pragma GCC unroll 16
         for (int four = 0; four < 16; four++) {
             const __m128i k = _mm_load_si128((const __m128i *)&K[four * 4]);
 #pragma GCC unroll 2
-            for (int lane = 0; lane < 2; lane++) {
+            for (int lane = 0; lane < lanes; lane++) {
                 __m128i wk = _mm_add_epi32(w[lane][four & 3], k);
                 y[lane] = _mm_sha256rnds2_epu32(y[lane], x[lane], wk);
                 wk = _mm_shuffle_epi32(wk, 0x0E);
@@ -173,7 +174,7 @@ NARROW static void two(uint8_t *states, const uint8_t *const *data, int lanes, s
                 }
             }
         }
-        for (int lane = 0; lane < 2; lane++) {
+        for (int lane = 0; lane < lanes; lane++) {
             x[lane] = _mm_add_epi32(x[lane], x0[lane]);
             y[lane] = _mm_add_epi32(y[lane], y0[lane]);
         }
@@ -185,6 +186,9 @@ NARROW static void two(uint8_t *states, const uint8_t *const *data, int lanes, s
         _mm_storeu_si128((__m128i *)(states + lane * STATE + 16), _mm_alignr_epi8(second, first, 8));
     }
 }
+
+NARROW static void one(uint8_t *states, const uint8_t *const *data, size_t blocks) { narrow(states, data, 1, blocks); }
+NARROW static void two(uint8_t *states, const uint8_t *const *data, size_t blocks) { narrow(states, data, 2, blocks); }
 
 /* ---- which of them this processor has, and from how many lanes on the wide one is the faster */
 
@@ -201,7 +205,7 @@ static double taken(int wide, const uint8_t *data) {
         if (wide)
             sixteen(states, p, 16, 16);
         else
-            for (int lane = 0; lane < 16; lane += 2) two(states + lane * STATE, p + lane, 2, 16);
+            for (int lane = 0; lane < 16; lane += 2) two(states + lane * STATE, p + lane, 16);
         clock_gettime(CLOCK_MONOTONIC, &to);
         double seconds = (double)(to.tv_sec - from.tv_sec) + 1e-9 * (double)(to.tv_nsec - from.tv_nsec);
         if (seconds < best) best = seconds;
@@ -228,8 +232,10 @@ static void compress(uint8_t *states, const uint8_t *const *data, int lanes, siz
         int some = lanes >= wide_from || !has_narrow ? (lanes < 16 ? lanes : 16) : (lanes < 2 ? lanes : 2);
         if (some > 2 || !has_narrow)
             sixteen(states, data, some, blocks);
+        else if (some == 2)
+            two(states, data, blocks);
         else
-            two(states, data, some, blocks);
+            one(states, data, blocks);
         states += some * STATE;
         data += some;
         lanes -= some;
