@@ -126,6 +126,30 @@ def test_fingerprints_are_stable_and_tell_results_apart(here: Path, capsys: Capt
     assert len(set(marks)) == len(marks)
 
 
+def test_a_service_tells_findings_of_one_rule_in_one_file_apart(here: Path, capsys: Capture) -> None:
+    """Every finding of a binary file is on line 1, and GitHub knows alerts by rule, file and `primaryLocationLineHash`.
+
+    Where that is missing the uploader takes the line's text, and all of them become one alert.
+    """
+    calls = b"".join(b"cos\n%s\n(S'x'\ntR0" % name for name in (b"system", b"popen", b"remove"))
+    (here / "a.pkl").write_bytes(b"\x80\x02" + calls + b"N.")
+    found = results(sarif(capsys, "a.pkl"))
+    assert [result["ruleId"] for result in found] == ["SL101"] * 3
+    assert len({result["partialFingerprints"]["primaryLocationLineHash"] for result in found}) == 3
+
+
+def test_a_tree_with_more_findings_than_a_service_takes(here: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch) -> None:
+    """GitHub rejects a run of more than 25,000 results: what weighs least is left out, and that is said."""
+    monkeypatch.setattr("safeload.cli.render.sarif_output._RESULTS", 3)
+    for name in "abc":
+        (here / f"{name}.pkl").write_bytes(UNKNOWN if name < "c" else b"\x80\x02cos\nsystem\n0cos\npopen\n0N.")
+    document = sarif(capsys, ".")
+    told = [(result["level"], result["locations"][0]["physicalLocation"]["artifactLocation"]["uri"]) for result in results(document)]
+    assert told == [("warning", "a.pkl"), ("error", "c.pkl"), ("error", "c.pkl")]
+    (note,) = document["runs"][0]["invocations"][0]["toolExecutionNotifications"]
+    assert note["message"]["text"].startswith("1 findings are not among the results")
+
+
 def test_what_was_not_analysed_is_a_notification(here: Path, capsys: Capture) -> None:
     """3.20: a service must not show a scan with gaps as a clean one."""
     (invocation,) = a_full_one(here, capsys)["runs"][0]["invocations"]

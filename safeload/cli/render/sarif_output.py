@@ -21,7 +21,9 @@ from safeload.rules import RULES, Rule
 __all__ = ["scan_sarif"]
 
 SCHEMA: Final = "https://docs.oasis-open.org/sarif/sarif/v2.1.0/errata01/os/schemas/sarif-schema-2.1.0.json"
-_MOST: Final = 5_000  # findings of one file; services take 25,000 in all
+_MOST: Final = 5_000  # findings of one file
+_RESULTS: Final = 25_000  # GitHub rejects a run that has more, and shows the 5,000 that weigh most
+_LEVELS: Final = (Level.ERROR, Level.WARNING, Level.NOTE)
 _ROOT: Final = "%SRCROOT%"
 # How urgent code scanning shows a rule, on the scale of CVSS.
 _SEVERITY: Final = {Level.ERROR: "9.0", Level.WARNING: "5.0", Level.NOTE: "1.0"}
@@ -29,19 +31,39 @@ _SEVERITY: Final = {Level.ERROR: "9.0", Level.WARNING: "5.0", Level.NOTE: "1.0"}
 
 def scan_sarif(result: ScanResult) -> str:
     """One run; paths below the working directory are relative to it (3.14.14), others absolute."""
-    used = sorted({finding.rule for scanned in result.files for finding in scanned.report.findings[:_MOST]})
+    chosen, left_out = _chosen(result)
+    used = sorted({finding.rule for _, findings in chosen for finding in findings})
     index = {rule: number for number, rule in enumerate(used)}
     results: list[dict[str, Any]] = []
-    for scanned in result.files:
-        results += _results(scanned, index)
+    for scanned, findings in chosen:
+        results += _results(scanned, findings, index)
     run = {
         "tool": {"driver": _driver([RULES[rule] for rule in used])},
         "originalUriBaseIds": {_ROOT: {"description": {"text": "the working directory of the scan"}}},
-        "invocations": [_invocation(result)],
+        "invocations": [_invocation(result, left_out)],
         "results": results,
         "columnKind": "unicodeCodePoints",
     }
     return as_json({"$schema": SCHEMA, "version": "2.1.0", "runs": [run]})
+
+
+def _chosen(result: ScanResult) -> tuple[list[tuple[Scanned, list[Finding]]], int]:
+    """The findings that are told, by file, and how many are not: where they are too many, the lowest levels go first."""
+    counts = Counter(finding.level for scanned in result.files for finding in scanned.report.findings[:_MOST])
+    room, granted = _RESULTS, {}
+    for level in _LEVELS:
+        granted[level] = min(counts[level], room)
+        room -= granted[level]
+    chosen = []
+    for scanned in result.files:
+        kept = []
+        for finding in scanned.report.findings[:_MOST]:
+            if granted[finding.level] > 0:
+                granted[finding.level] -= 1
+                kept.append(finding)
+        chosen.append((scanned, kept))
+    told = sum(len(kept) for _, kept in chosen)
+    return chosen, sum(len(scanned.report.findings) for scanned in result.files) - told
 
 
 def _driver(rules: list[Rule]) -> dict[str, Any]:
@@ -62,12 +84,12 @@ def _rule(rule: Rule) -> dict[str, Any]:
     }
 
 
-def _results(scanned: Scanned, index: dict[str, int]) -> list[dict[str, Any]]:
-    report = scanned.report
+def _results(scanned: Scanned, findings: list[Finding], index: dict[str, int]) -> list[dict[str, Any]]:
+    path = _relative(scanned.report.path)
     seen: Counter[str] = Counter()
     found = []
-    for finding in report.findings[:_MOST]:
-        mark = fingerprint(_relative(report.path), finding)
+    for finding in findings:
+        mark = fingerprint(path, finding)
         seen[mark] += 1
         found.append(_result(scanned, finding, index[finding.rule], f"{mark}:{seen[mark]}"))
     return found
@@ -91,7 +113,9 @@ def _result(scanned: Scanned, finding: Finding, rule_index: int, mark: str) -> d
         "level": finding.level.value,
         "message": {"text": escape(finding.message, 1000) + (f" (in {where})" if where is not None else "")},
         "locations": [location],
-        "partialFingerprints": {"safeloadFinding/v1": mark},
+        # GitHub compares by the second alone. Where it is missing, the uploader makes it of the line's text: all findings of a
+        # rule in one binary file would be one alert.
+        "partialFingerprints": {"safeloadFinding/v1": mark, "primaryLocationLineHash": mark},
         "properties": properties,
     }
     if finding in scanned.muted:
@@ -128,12 +152,16 @@ def _artifact(path: str) -> dict[str, Any]:
     return {"uri": quote(shown.encode("utf-8", "surrogateescape")), "uriBaseId": _ROOT}
 
 
-def _invocation(result: ScanResult) -> dict[str, Any]:
-    """An invocation (3.20): what could not be analysed is said here, too."""
+def _invocation(result: ScanResult, left_out: int) -> dict[str, Any]:
+    """An invocation (3.20): what could not be analysed, or was not told, is said here, too."""
     unclear = [scanned.report for scanned in result.files if scanned.report.decision.outcome is Outcome.ERROR]
     entry: dict[str, Any] = {"executionSuccessful": not unclear, "exitCode": result.totals.status}
-    if unclear:
-        entry["toolExecutionNotifications"] = [_notification(report) for report in unclear]
+    notes = [_notification(report) for report in unclear]
+    if left_out:
+        text = f"{left_out} findings are not among the results, lower levels first: --format json has all"
+        notes.append({"level": "warning", "message": {"text": text}})
+    if notes:
+        entry["toolExecutionNotifications"] = notes
     return entry
 
 
