@@ -115,6 +115,8 @@ def _object(notes: Notes, node: Mapping[str, Any], look: Look) -> None:
             notes.add("SL822", f"'{escape(key, 40)}' is '{escape(value, 120)}': native code of another repository, fetched with the model")
         elif key == "activation_function" and isinstance(value, str) and "." in value:
             judge_import(notes, key, value, known=_ACTIVATIONS)
+        elif key == "transformers_weights" and isinstance(value, str) and leaves_directory(value):
+            notes.add("SL824", f"the weights '{escape(value, 120)}' lie outside of the directory")
         elif key == "weight_map" and isinstance(value, dict):
             _shards(notes, value)
         elif key == "itemInfoEntries" and isinstance(value, dict):  # the manifest of a Core ML package
@@ -206,13 +208,14 @@ def _pipeline(notes: Notes, root: Mapping[str, Any], look: Look) -> None:
     name = root.get("_class_name")
     if isinstance(name, list):
         _code(notes, "the pipeline", ".".join(str(part) for part in name), look)
-    if name is None or "_diffusers_version" not in root:
+    if name is None:
         return
+    sure = "_diffusers_version" in root  # diffusers itself does not ask for it; without it only what is dangerous counts
     for key, value in root.items():
         if key.startswith("_") or not isinstance(value, list) or len(value) != 2 or not all(isinstance(part, str) for part in value):
             continue
         library, class_name = value
         ordinary = library in _PIPELINES or _LIBRARIES.match(library) or _BLOCKS.match(key)
-        if ordinary and know(library, class_name).level is not Level.ERROR:
+        if (ordinary or not sure) and know(library, class_name).level is not Level.ERROR:
             continue
         judge_import(notes, key, f"{library}.{class_name}")

@@ -29,7 +29,7 @@ _HEAD: Final = 512
 # A name of code can only be in a text that has one of these, or hides a letter behind an escape.
 _NAMES: Final = re.compile(
     rb'"(?:auto_map|custom_pipelines|trust_remote_code|auto_mapping|custom_generate|_class_name|_target_|chat_template|activation_function'
-    rb'|structure|weight_map|itemInfoEntries|_?(?:attn|experts)_implementation(?:_internal)?)"|\\u00[0-7]'
+    rb'|structure|weight_map|transformers_weights|itemInfoEntries|_?(?:attn|experts)_implementation(?:_internal)?)"|\\u00[0-7]'
 )
 _CODE: Final = re.compile(rb'"(?:auto_map|custom_pipelines|trust_remote_code)"')
 _MODULES: Final = re.compile(rb'"type"|\\u00[0-7]')
@@ -137,6 +137,9 @@ _AT: Final = re.compile(r"\s*([A-Za-z0-9][A-Za-z0-9._-]*)\s*(?:\[[^\]]*\])?\s*@\
 _ADDRESS: Final = re.compile(r"\s*(?:-e\s+|--editable[ =])?((?:git|hg|svn|bzr)\+\S+|(?:https?|ftp|file):\S+\.(?:whl|zip|tar\.gz|tgz)\b\S*)")
 _PATH: Final = re.compile(r"\s*(?:-e\s+|--editable[ =]|(?=file:))(\S+)")
 _OPTION: Final = re.compile(r"\s*--?[a-z][a-z-]*(?:[ =].*)?\Z")
+_LIST: Final = re.compile(r"\s*(?:-r|-c|--requirement|--constraint)[ =]*((?:https?|ftp|file):\S+)")
+_LOCAL: Final = re.compile(r"\s*(\.{0,2}/\S+|\S+\.(?:whl|zip|tar\.gz|tgz))\s*(?:[;#].*)?\Z")
+_LISTS: Final = re.compile(r"(?:[\w.-]*[-_])?(?:requirements|constraints)(?:[-_.][\w.-]*)?\.(?:txt|in|pip)\Z", re.IGNORECASE)
 _INSECURE: Final = re.compile(r"\s*(?:--trusted-host|(?:-i|-f|--index-url|--extra-index-url|--find-links)[ =]+(?:http|ftp|file):)")
 
 
@@ -146,22 +149,23 @@ class RequirementsFile(_Claimed):
     name = "requirements"
 
     def judge(self, source: Source) -> Contents | None:
-        """Judge a text in which every line is one of pip's."""
+        """Judge a text in which every line is one of pip's; of a file that is named as one, the lines that are."""
         text = _text(source)
         if text is None:
             return None
+        named_so = source.path is not None and _LISTS.match(Path(source.path).name) is not None
         notes = Notes(None)
         for line in text.replace("\\\n", " ").splitlines():
             if _BLANK.match(line) or _NAMED.match(line):
                 continue
             named = _AT.match(line)
-            where = named or _ADDRESS.match(line) or _PATH.match(line)
+            where = named or _ADDRESS.match(line) or _PATH.match(line) or _LIST.match(line) or (_LOCAL.match(line) if named_so else None)
             if where is not None:
                 shown = escape(where[where.lastindex or 0], 120)
                 notes.add("SL826", f"'{shown}' is installed from an address{f' as {escape(named[1], 60)}' if named else ''}")
             elif _INSECURE.match(line):
                 notes.add("SL826", f"packages are fetched without protection: '{escape(line.strip(), 120)}'")
-            elif not _OPTION.match(line):
+            elif not _OPTION.match(line) and not named_so:
                 return None
         contents = Contents(format=self.name)
         contents.findings = notes.done()

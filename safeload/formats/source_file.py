@@ -21,8 +21,10 @@ __all__ = ["PythonFile"]
 
 _ENTRIES: Final = 4096  # of a directory that are looked at
 _CONFIGURATIONS: Final = frozenset(
-    ("config.json", "model_index.json", "modules.json", "adapter_config.json", "MLmodel", "saved_model.pb", "model_config.yaml")
+    """config.json model_index.json modules.json adapter_config.json config_sentence_transformers.json tokenizer_config.json MLmodel
+    generation_config.json preprocessor_config.json saved_model.pb model_config.yaml""".split()  # noqa: SIM905 - a table for people
 )
+_OF_THE_MODEL: Final = "custom_generate"  # a directory whose code transformers runs for the model above it
 _WEIGHTS: Final = frozenset(
     """.safetensors .bin .pt .pth .ckpt .gguf .onnx .h5 .keras .pkl .pickle .joblib .msgpack .tflite .npz .npy .pb .skops .nemo .mlmodel
     .model .ubj .cbm .pt2 .distcp""".split()  # noqa: SIM905 - a table for people
@@ -52,6 +54,7 @@ class PythonFile:
             return []
         if self.name not in source.parsed:
             folder = Path(source.path).absolute().parent
+            folder = folder.parent if folder.name == _OF_THE_MODEL else folder
             found = []
             if _holds_model(str(folder), folder.stat().st_mtime_ns):
                 found = dangerous_calls(bytes(source.view(0, source.size)).decode("utf-8", "replace"))

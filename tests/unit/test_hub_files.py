@@ -46,6 +46,8 @@ E, W = Level.ERROR, Level.WARNING
         ({"_class_name": ["pipeline", "Pipe"], "_diffusers_version": "0.30"}, {("SL821", W)}),
         ({"_class_name": "P", "_diffusers_version": "0.30", "x": ["os", "system"]}, {("SL823", E)}),
         ({"_class_name": "P", "_diffusers_version": "0.30", "unet": ["my_unet", "Net"]}, {("SL823", W)}),
+        ({"_class_name": "P", "x": ["os", "system"]}, {("SL823", E)}),
+        ({"model_type": "bert", "transformers_weights": "../x.safetensors"}, {("SL824", E)}),
         ({"peft_type": "LORA", "auto_mapping": {"parent_library": "transformers_modules.o.r.m", "base_model_class": "M"}}, {("SL821", W)}),
         ({"peft_type": "LORA", "auto_mapping": {"parent_library": "subprocess", "base_model_class": "Popen"}}, {("SL823", E)}),
         ({"model": {"_target_": "builtins.exec"}}, {("SL823", E)}),
@@ -69,7 +71,8 @@ ORDINARY = [
      "safety_checker": ["stable_diffusion", "StableDiffusionSafetyChecker"], "feature_extractor": [None, None]},
     {"model": {"vocab": {"auto_map": 1, "trust_remote_code": 2, "chat_template": 3, "_target_": 4}, "type": "BPE"}},
     {"auto_mapping": {"parent_library": "transformers.models.llama.modeling_llama", "base_model_class": "LlamaForCausalLM"}},
-    {"chat_template": "{{ messages }}", "tokenizer_class": "X"},
+    {"chat_template": "{{ messages }}", "tokenizer_class": "X"}, {"_class_name": "P", "unet": ["my_unet", "Net"]},
+    {"transformers_weights": "model-00001.safetensors"},
     {}, [], {"a": [{"type": "x"}]}, [1, 2], ["type"],
 ]  # fmt: skip
 
@@ -145,13 +148,23 @@ def test_the_index_that_keras_writes_names_lists_of_files(
     [
         "x @ git+https://host/x.git@main", "x @ https://host/x.whl", "x[a,b] @ file:///tmp/x", "git+ssh://git@host/x.git", "https://host/x-1.0.tar.gz",
         "-e git+https://host/x.git#egg=x", "-e ./local", "--editable ../local", "--trusted-host host", "-i http://host/simple",
-        "--extra-index-url http://host/simple", "file:./x",
+        "--extra-index-url http://host/simple", "file:./x", "-r http://host/more.txt", "-chttps://host/c.txt",
     ],
 )  # fmt: skip
 def test_what_is_installed_from_an_address_is_found(line: str) -> None:
     report = scan(f"# packages\ntorch>=2.0 ; python_version < '3.12'\n{line}\nnumpy==1.26 \\\n    --hash=sha256:00\n".encode())
     assert report.format == "requirements"
     assert [(item.rule, item.level) for item in report.findings] == [("SL826", W)]
+
+
+@pytest.mark.parametrize("name", ["requirements.txt", "requirements-gpu.txt", "dev_requirements.in", "Constraints.txt"])
+@pytest.mark.parametrize("line", ["x @ https://host/x.whl", "./a.whl", "../x-1.tar.gz ; python_version < '3.12'", "/a/x.zip", "-r ftp://host/r"])
+def test_a_line_that_pip_would_not_take_hides_no_other(tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str, line: str) -> None:
+    """A file with such a name is a list of requirements, whatever else is in it."""
+    (tmp_path / name).write_text(f"torch\nthis is no requirement !\n{line}\n")
+    status, result = run_json(tmp_path, capsys)
+    assert status == 1
+    assert [item["rule"] for item in result["files"][0]["findings"]] == ["SL826"]
 
 
 @pytest.mark.parametrize(
@@ -289,6 +302,14 @@ def test_code_beside_a_model_says_what_it_runs(tmp_path: Path, capsys: pytest.Ca
     status, result = run_json(tmp_path, capsys)
     assert status == 1
     assert [(item["rule"], item["level"]) for item in result["files"][0]["findings"]] == [("SL864", "warning")]
+
+
+def test_code_that_transformers_runs_for_the_model_above_it_is_looked_at(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "custom_generate").mkdir()
+    (tmp_path / "custom_generate" / "generate.py").write_text(CALLS[0])
+    assert run_json(tmp_path, capsys)[0] == 0
+    (tmp_path / "config.json").write_text("{}")
+    assert run_json(tmp_path, capsys)[0] == 1
 
 
 ORDINARY_CODE = """
