@@ -159,6 +159,8 @@ class _Judge:
                 yield from self._text(node)
             elif isinstance(node, (nodes.Mul, nodes.Pow)):
                 yield from self._cost(node)
+            if isinstance(node, (nodes.Concat, nodes.Add, nodes.Filter)):
+                yield from self._put_together(node)
 
     def _attribute(self, name: str, how: str) -> Iterator[Finding]:
         if _DUNDER.fullmatch(name) or name in _INTERNAL:
@@ -201,6 +203,9 @@ class _Judge:
         name = target.name if isinstance(target, nodes.Name) else target.attr if isinstance(target, nodes.Getattr) else None
         if name in _CALLS and name not in self.macros:
             yield _escape_finding(f"calls '{escape(name, _SHOWN)}'")
+        if name in ("format", "format_map") and isinstance(target, nodes.Getattr) and self._fold(target.node) is None:
+            if self._is_built(target.node):
+                yield finding("SL705", "a chat template formats a text that it puts together: which attributes that takes cannot be told")
         if name == "range" and any(self._large(argument) for argument in node.args):
             yield finding("SL706", "a chat template loops over more than a million numbers")
 
@@ -217,6 +222,13 @@ class _Judge:
         found = _KNOWN.search(text)
         if found:
             yield _escape_finding(f"holds the name '{escape(found[0], _SHOWN)}' as a text")
+
+    def _put_together(self, node: nodes.Node) -> Iterator[Finding]:
+        """A text of several: `format` takes the attributes that it names."""
+        value = self._fold(node)
+        found = _KNOWN.search(value) if isinstance(value, str) else None
+        if found:
+            yield _escape_finding(f"puts together the name '{escape(found[0], _SHOWN)}'")
 
     def _block_texts(self) -> Iterator[int]:
         """Texts that `{% set x %}…{% endset %}` puts into a variable."""

@@ -15,7 +15,7 @@ from typing import Final
 from safeload.errors import MalformedError, SafeloadError
 from safeload.findings import Level, escape
 from safeload.formats.base import Contents
-from safeload.formats.onnx_operators import DANGEROUS, OPAQUE, STANDARD, known_operators, standard_domain
+from safeload.formats.onnx_operators import DANGEROUS, OPAQUE, PYTHON, STANDARD, known_operators, standard_domain
 from safeload.formats.onnx_tensor import Tensors, location_problems
 from safeload.formats.polyglot import second_stream
 from safeload.formats.protobuf_wire import BYTES, DEPTH, VARINT, Schema, Wire, signed
@@ -304,6 +304,8 @@ class _Model:
                 self._add("SL713", f"the operator {_shown(key)} {DANGEROUS[domain, name]}{times}", first)
             elif key in self.functions:
                 continue
+            elif name in PYTHON:
+                self._add("SL713", f"the operator {_shown(key)} runs a Python function{times}", first)
             elif (domain, name) in OPAQUE:
                 self._add("SL712", f"the operator {_shown(key)} {OPAQUE[domain, name]}{times}", first)
             elif name not in known.get(domain, ()):

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
-__all__ = ["DANGEROUS", "STANDARD", "known_operators", "standard_domain"]
+__all__ = ["DANGEROUS", "PYTHON", "STANDARD", "known_operators", "standard_domain"]
 
 STANDARD: Final = frozenset({"", "ai.onnx.ml", "ai.onnx.training", "ai.onnx.preview", "ai.onnx.preview.training"})
 """Domains of ONNX itself; "ai.onnx" is another name of ""."""
@@ -27,6 +27,9 @@ DANGEROUS: Final[Mapping[tuple[str, str], str]] = {
     ("com.microsoft.extensions", "OpenAIAudioToText"): "sends its input over the network",
 }
 """(domain, operator) → what it does that no model needs."""
+
+PYTHON: Final = frozenset({"PyOp", "PythonOp", "PyCustomOp"})
+"""Names under which libraries of operators offer Python functions, in domains that whoever writes the model chooses."""
 
 OPAQUE: Final[Mapping[tuple[str, str], str]] = {
     ("com.microsoft", "EPContext"): "hands compiled code to a device's driver",

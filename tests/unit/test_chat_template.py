@@ -51,6 +51,10 @@ def rules(template: str) -> set[str]:
         "{% set name = '__globals__' %}{{ messages[name] }}",
         "{% set name %}__globals__{% endset %}{{ messages[name] }}",
         "{{ '{0.__class__.__init__}'.format(messages) }}",
+        "{{ ('{0.__cla' ~ 'ss__}').format(messages) }}",
+        "{{ x ~ ('{0.__cla' + 'ss__}').format(messages) }}",
+        "{{ ('{0.xxclassxx}'|replace('x', '_')).format(messages) }}",
+        "{% set f = '{0.__cla' ~ 'ss__}' %}{{ f.format(messages) }}",
         "{{ messages.append.func_globals }}",
         "{{ generator.gi_frame.f_back }}",
         "{{ messages.mro() }}",
@@ -68,6 +72,10 @@ def rules(template: str) -> set[str]:
 def test_a_way_to_pythons_objects_is_named(template: str) -> None:
     """Every spelling of a name that can be read off the template is the same name."""
     assert "SL703" in rules(template)
+
+
+def test_a_format_that_was_put_together_is_said_to_be() -> None:
+    assert rules("{{ ('{0.' ~ x ~ '}').format(messages) }}") == {"SL705"}
 
 
 @pytest.mark.parametrize("statement", ["include 'a'", "import 'a' as b", "from 'a' import b", "extends 'a'", "include ['a', 'b']"])

@@ -209,6 +209,7 @@ def test_data_that_is_too_short_is_an_error(tmp_path: Path) -> None:
         ("EPContext", "com.microsoft", "SL712"),
         ("PythonOp", "com.microsoft", "SL713"),
         ("PyOp", "ai.onnx.contrib", "SL713"),
+        ("PyOp", "my.company", "SL713"),
         ("AzureTritonInvoker", "com.microsoft.extensions", "SL713"),
     ],
 )
