@@ -203,9 +203,9 @@ class _Judge:
         name = target.name if isinstance(target, nodes.Name) else target.attr if isinstance(target, nodes.Getattr) else None
         if name in _CALLS and name not in self.macros:
             yield _escape_finding(f"calls '{escape(name, _SHOWN)}'")
-        if name in ("format", "format_map") and isinstance(target, nodes.Getattr) and self._fold(target.node) is None:
-            if self._is_built(target.node):
-                yield finding("SL705", "a chat template formats a text that it puts together: which attributes that takes cannot be told")
+        formats = isinstance(target, nodes.Getattr) and name in ("format", "format_map") and self._fold(target.node) is None
+        if formats and self._is_built(target.node):
+            yield finding("SL705", "a chat template formats a text that it puts together: which attributes that takes cannot be told")
         if name == "range" and any(self._large(argument) for argument in node.args):
             yield finding("SL706", "a chat template loops over more than a million numbers")
 
