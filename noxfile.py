@@ -37,7 +37,7 @@ FUZZ_STREAMS: Final = 100_000
 # What decides whether the shared environment is still the right one.
 INGREDIENTS: Final = (
     "pyproject.toml", "constraints.txt", "safeload/walk/_machine.py", "safeload/walk/_machine.pxd", "safeload/hashing/_lanes.c",
-    "safeload/hashing/_fingerprint.c", "safeload/hashing/_crc.c",
+    "safeload/hashing/_fingerprint.c", "safeload/hashing/_crc.c", "safeload/conversion/_gather.c",
     "safeload/formats/_plain_zip.py", "safeload/formats/_plain_zip.pxd",
 )  # fmt: skip
 # Tests of the walker and of what hangs on its verdict: these run again on the uncompiled machine.
@@ -254,7 +254,7 @@ def wheel(session: nox.Session) -> None:
             session.run("python", "-m", "pip", "--quiet", "wheel", "--no-deps", "-w", str(out), str(tree), env={**_pip_env(), **extra})
             built = next(out.glob("safeload-*.whl"))
             names = _members(built)
-            for extension in ("walk/_machine_c", "hashing/_lanes_c", "hashing/_fingerprint_c", "hashing/_crc_c", "formats/_plain_zip_c"):
+            for extension in ("walk/_machine_c", "hashing/_lanes_c", "hashing/_fingerprint_c", "hashing/_crc_c", "conversion/_gather_c", "formats/_plain_zip_c"):
                 found = any(re.search(rf"safeload/{extension}\.[^/]*(so|pyd)$", name) for name in names)
                 if found != (kind == "compiled"):
                     session.error(f"{built.name} ({kind}): {extension} is {'there' if found else 'missing'}")

@@ -1,22 +1,26 @@
 """Strided reads through a bounded buffer: any view of a storage as its row-major bytes, and the way back.
 
 Nothing here knows torch. A view is walked in blocks of its own order; where a block's elements lie close together in the
-storage they are fetched in one read, else run by run.
+storage they are fetched in one read, else run by run. In memory the elements are put in order by `_gather_c` where it was built, and
+in Python elsewhere.
 """
 
 from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Iterator, Sequence
+from functools import cache
 from math import prod
 from typing import Any, Final
 
-__all__ = ["BLOCK", "flip", "gather", "inverse"]
+__all__ = ["BLOCK", "copy_plain", "flip", "gather", "inverse"]
 
-BLOCK: Final = 8 << 20
-"""Bytes of output per block."""
+BLOCK: Final = 32 << 20
+"""Bytes of output per block: the larger, the longer are the runs in which a transposed matrix is read."""
 
 _WINDOW: Final = 16 << 20  # bytes fetched at once for a block whose elements lie apart
+_BATCH: Final = 1 << 20  # of runs that are copied together
+_CALL: Final = 16 << 10  # bytes that are read in the time that it takes to ask for some
 _FORMATS: Final[dict[int, Any]] = {1: "B", 2: "H", 4: "I", 8: "Q"}
 _FLIPPED: Final = bytes(value ^ 0x80 for value in range(256))
 
@@ -74,54 +78,94 @@ def _blocks(read: Read, sizes: list[int], steps: list[int], itemsize: int) -> It
             out = bytearray(prod(block_sizes) * itemsize)
             dims, step = [], 1
             for size, storage_step in zip(reversed(block_sizes), reversed(block_steps), strict=True):
-                dims.append((size, storage_step, step))
+                if size > 1:
+                    dims.append((size, storage_step, step))
                 step *= size
-            _fill(read, _cast(out, itemsize), 0, tuple(reversed(dims)), start + row * steps[split], itemsize)
+            dims.sort(key=lambda dim: dim[1])
+            _fill(read, out, 0, tuple(dims), start + row * steps[split], itemsize)
             yield out
 
 
-def _fill(read: Read, out: Any, at: int, dims: _Dims, first: int, itemsize: int) -> None:
-    """Fill one block: in one read where its elements lie within the window, else along its widest step."""
-    span = 1 + sum((size - 1) * step for size, step, _ in dims)
-    if span * itemsize <= _WINDOW or not dims:
-        data = _cast(read(first * itemsize, span * itemsize), itemsize)
-        _copy(out, at, dims, data)
+def _fill(read: Read, out: bytearray, at: int, dims: _Dims, first: int, itemsize: int) -> None:
+    """Fill one block whose dimensions come in the order of their steps: in one read, or along its widest step.
+
+    What lies between its elements is read along where that takes less time than to read around it.
+    """
+    together = not _apart(dims, itemsize)
+    if not dims or (together and _span(dims) * itemsize <= _WINDOW):
+        _copier()(out, at, read(first * itemsize, _span(dims) * itemsize), dims, itemsize)
         return
-    widest = max(range(len(dims)), key=lambda index: dims[index][1])
-    size, step, out_step = dims[widest]
-    rest = dims[:widest] + dims[widest + 1 :]
-    # Runs that would be a single element each are fetched as one stretch where that stays within the window.
-    group = max(1, min(size, (_WINDOW // itemsize - 1) // max(step, 1))) if step and _span(rest) < step else 1
+    rest, (size, step, out_step) = dims[:-1], dims[-1]
+    span = _span(rest)
+    if together and span * itemsize <= _WINDOW:
+        group, apart = (_WINDOW // itemsize - span) // step + 1, step  # not all of it fits, so `step` is not zero
+    elif span * itemsize <= _BATCH and not _apart(rest, itemsize):
+        # Runs that lie far apart are put behind one another, many of them at a time.
+        group, apart = _BATCH // (span * itemsize), span
+    else:
+        group, apart = 1, 0
     for start in range(0, size, group):
-        count = min(group, size - start)
-        inner = ((count, step, out_step), *rest) if count > 1 else rest
-        _fill(read, out, at + start * out_step, inner, first + start * step, itemsize)
+        count, begin = min(group, size - start), first + start * step
+        if not apart:
+            _fill(read, out, at + start * out_step, rest, begin, itemsize)
+            continue
+        if apart == step:
+            data = read(begin * itemsize, ((count - 1) * step + span) * itemsize)
+        else:
+            data = b"".join(read((begin + index * step) * itemsize, span * itemsize) for index in range(count))
+        _copier()(out, at + start * out_step, data, (*rest, (count, apart, out_step)), itemsize)
 
 
-def _cast(data: bytes | bytearray | memoryview, itemsize: int) -> Any:
-    return memoryview(data).cast("B").cast(_FORMATS[itemsize])
+def _apart(dims: _Dims, itemsize: int) -> bool:
+    """Whether a block is read faster run by run than in one stretch."""
+    return _reading(dims, itemsize) < _CALL + _span(dims) * itemsize
+
+
+def _reading(dims: _Dims, itemsize: int) -> int:
+    """The time to read a block, as bytes that are read in that time."""
+    if not dims:
+        return _CALL + itemsize
+    return min(_CALL + _span(dims) * itemsize, dims[-1][0] * _reading(dims[:-1], itemsize))
 
 
 def _span(dims: _Dims) -> int:
     return 1 + sum((size - 1) * step for size, step, _ in dims)
 
 
-def _copy(out: Any, at: int, dims: _Dims, data: Any) -> None:
+Copy = Callable[["bytearray", int, "bytes | bytearray | memoryview", _Dims, int], None]
+"""Takes the output, the first element of the block in it, the block's bytes from its first element on, its dimensions, and the bytes of an
+element."""
+
+
+@cache
+def _copier() -> Copy:
+    """The compiled copy where it was built, else the one below."""
+    try:
+        from safeload.conversion import _gather_c
+    except ImportError:
+        return copy_plain
+    return _gather_c.copy
+
+
+def copy_plain(out: bytearray, at: int, data: bytes | bytearray | memoryview, dims: _Dims, itemsize: int) -> None:
     """Copy a block that is in memory, along its longest dimension at once."""
-    if not dims:
-        out[at] = data[0]
-        return
-    longest = max(range(len(dims)), key=lambda index: dims[index][0])
-    size, step, out_step = dims[longest]
-    others = dims[:longest] + dims[longest + 1 :]
+    target, source = _cast(out, itemsize), _cast(data, itemsize)
+    size, step, out_step = max(dims, default=(1, 1, 1))
+    others = list(dims)
+    if dims:
+        others.remove((size, step, out_step))
     for index in itertools.product(*(range(dim[0]) for dim in others)):
-        source = sum(number * dim[1] for number, dim in zip(index, others, strict=True))
-        target = at + sum(number * dim[2] for number, dim in zip(index, others, strict=True))
-        window = slice(target, target + (size - 1) * out_step + 1, out_step)
+        start = sum(number * dim[1] for number, dim in zip(index, others, strict=True))
+        to = at + sum(number * dim[2] for number, dim in zip(index, others, strict=True))
+        window = slice(to, to + (size - 1) * out_step + 1, out_step)
         if step == 0:
-            out[window] = memoryview(data[source : source + 1].tobytes() * size).cast(data.format)
+            target[window] = _cast(source[start : start + 1].tobytes() * size, itemsize)
         else:
-            out[window] = data[source : source + (size - 1) * step + 1 : step]
+            target[window] = source[start : start + (size - 1) * step + 1 : step]
+
+
+def _cast(data: bytes | bytearray | memoryview, itemsize: int) -> Any:
+    return memoryview(data).cast("B").cast(_FORMATS[itemsize])
 
 
 def inverse(shape: Sequence[int], stride: Sequence[int]) -> tuple[tuple[int, ...], tuple[int, ...]]:

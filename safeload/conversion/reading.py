@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import sys
 import zlib
+from array import array
 from collections.abc import Callable, Iterator
 from typing import Final, Self
 
@@ -29,6 +30,7 @@ PIECE: Final = CHUNK
 
 _PIECES: Final = 16  # so that neither the chain nor the caller waits for a little delay of the other
 
+_FORMATS: Final = {2: "H", 4: "I", 8: "Q"}
 _PACKED: Final = 1 << 20
 _SMALL: Final = 1 << 20
 
@@ -179,11 +181,9 @@ def _real_size(dtype: str) -> int:
 
 def _swapped(piece: memoryview, size: int) -> memoryview:
     """A copy with the bytes of every number turned round."""
-    out = bytearray(piece)
-    for first in range(size // 2):
-        last = size - 1 - first
-        out[first::size], out[last::size] = out[last::size], out[first::size]
-    return memoryview(out)
+    out = array(_FORMATS[size], bytes(piece))
+    out.byteswap()
+    return memoryview(out).cast("B")
 
 
 def _stored(read: Reader, region: Region, first: int) -> Iterator[memoryview]:

@@ -215,10 +215,12 @@ class _Restored:
             if whole.offset not in self._made:
                 out = bytearray(whole.nbytes)
                 at = 0
-                # Read through `view`, so that what is used here is what a later digest sees.
-                for chunk in restored_chunks(self._source.view, whole.pieces):
-                    out[at : at + len(chunk)] = chunk
-                    at += len(chunk)
+                for piece in whole.pieces:
+                    # Read through `view`, so that what is used here is what a later digest sees; at once, however small the runs are.
+                    self._source.view(piece.offset, piece.nbytes)
+                    for chunk in restored_chunks(self._source.view, (piece,)):
+                        out[at : at + len(chunk)] = chunk
+                        at += len(chunk)
                 self._made[whole.offset] = memoryview(out)
             return self._made[whole.offset]
 
