@@ -40,6 +40,9 @@ INGREDIENTS: Final = (
     "safeload/hashing/_fingerprint.c", "safeload/hashing/_crc.c", "safeload/conversion/_gather.c",
     "safeload/formats/_plain_zip.py", "safeload/formats/_plain_zip.pxd",
 )  # fmt: skip
+EXTENSIONS: Final = (
+    "walk/_machine_c", "hashing/_lanes_c", "hashing/_fingerprint_c", "hashing/_crc_c", "conversion/_gather_c", "formats/_plain_zip_c",
+)  # fmt: skip
 # Tests of the walker and of what hangs on its verdict: these run again on the uncompiled machine.
 WALKER_TESTS: Final = ("tests/unit/test_walk*.py", "tests/unit/test_machine*.py", "tests/property", "tests/attacks")
 
@@ -254,7 +257,7 @@ def wheel(session: nox.Session) -> None:
             session.run("python", "-m", "pip", "--quiet", "wheel", "--no-deps", "-w", str(out), str(tree), env={**_pip_env(), **extra})
             built = next(out.glob("safeload-*.whl"))
             names = _members(built)
-            for extension in ("walk/_machine_c", "hashing/_lanes_c", "hashing/_fingerprint_c", "hashing/_crc_c", "conversion/_gather_c", "formats/_plain_zip_c"):
+            for extension in EXTENSIONS:
                 found = any(re.search(rf"safeload/{extension}\.[^/]*(so|pyd)$", name) for name in names)
                 if found != (kind == "compiled"):
                     session.error(f"{built.name} ({kind}): {extension} is {'there' if found else 'missing'}")
