@@ -7,15 +7,18 @@ and they could be built. `Inert` is what stays of a global that is not modelled:
 from __future__ import annotations
 
 import itertools
+import math
 import zlib
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Any, Final, NamedTuple
 
 from safeload.findings import escape
 from safeload.lean_dataclass import dataclass, field
 
-__all__ = ["COMPLEX", "DTYPE_BITS", "Call", "Global", "Inert", "Region", "ScriptClass", "StorageSpec", "TensorSpec", "brief"]
+__all__ = ["COMPLEX", "DTYPE_BITS", "Call", "Global", "Inert", "Region", "ScriptClass", "StorageSpec", "TensorSpec", "brief", "metered"]
 
 # Bits per element of every torch dtype that can lie in a file, by torch's own name.
 DTYPE_BITS: Final[dict[str, int]] = {
@@ -247,21 +250,46 @@ class Inert:
                 todo.extend(reversed(list(node)))
 
 
+_METER: ContextVar[Callable[[int], None] | None] = ContextVar("_METER", default=None)
+
+
+@contextmanager
+def metered(charge: Callable[[int], None]) -> Iterator[None]:
+    """Tell `charge` of every step that comparisons of inert nodes take meanwhile: as keys, a file chooses how many there are.
+
+    Args:
+        charge: Is given a number of values. It raises when there were too many, and from then on each time.
+    """
+    token = _METER.set(charge)
+    try:
+        yield
+    finally:
+        _METER.reset(token)
+
+
 def _same(left: Inert, right: Inert) -> bool:
-    """Compare two nodes; a pair already under comparison counts as equal, so cycles end."""
+    """Compare two nodes. A pair under comparison counts as equal, and so does what follows from such pairs: cycles end, and soon."""
+    charge = _METER.get()
     todo: list[tuple[Any, Any]] = [(left, right)]
-    seen: set[tuple[int, int]] = set()
+    joined: dict[int, int] = {}
     while todo:
         a, b = todo.pop()
-        if a is b or (id(a), id(b)) in seen:
+        if charge is not None:
+            charge(_breadth(a))
+        if a is b:
             continue
         if type(a) is not type(b):
             return False
-        seen.add((id(a), id(b)))
+        if isinstance(a, (Inert, list, tuple, dict)):
+            one, other = _root(joined, id(a)), _root(joined, id(b))
+            if one == other:
+                continue
+            joined[one] = other
         if isinstance(a, Inert):
             if (a.global_name, a.via) != (b.global_name, b.via):
                 return False
-            todo += [(a.args, b.args), (a.kwargs, b.kwargs), (a.state, b.state), (a.items, b.items)]
+            todo += [(a.args, b.args), (a.state, b.state)]
+            todo += [pair for pair in ((a.kwargs, b.kwargs), (a.items, b.items)) if pair[0] or pair[1]]
         elif type(a) in (list, tuple):
             if len(a) != len(b):
                 return False
@@ -274,6 +302,26 @@ def _same(left: Inert, right: Inert) -> bool:
         elif not _equal(a, b):
             return False
     return True
+
+
+def _breadth(value: Any) -> int:
+    """What comparing it takes, in values; a tensor of a few bytes may have any number of elements."""
+    if isinstance(value, (list, tuple, dict, set, frozenset)):
+        return 1 + len(value)
+    if isinstance(value, (str, bytes, bytearray)):
+        return 1 + (len(value) >> 8)
+    if hasattr(value, "dtype") and hasattr(value, "shape"):
+        return 1 + (int(math.prod(value.shape)) >> 6)
+    return 1
+
+
+def _root(joined: dict[int, int], key: int) -> int:
+    """The one that stands for all that were found equal to `key`."""
+    while (above := joined.get(key)) is not None:
+        further = joined.get(above, above)
+        joined[key] = further
+        key = further
+    return key
 
 
 def _equal(a: Any, b: Any) -> bool:

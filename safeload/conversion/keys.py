@@ -5,6 +5,7 @@ The walk of a pickle stream bounds its keys before anything is built. A manifest
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, Final
 
 from safeload.errors import LimitError
@@ -20,7 +21,6 @@ MAX_ODD_KEYS: Final = 10_000
 
 _HASHED: Final = 50_000_000  # values that hashing all keys may visit
 _LIGHT: Final = (str, bytes, bool, float, tuple, type(None))
-_MANY: Final = 256
 
 
 def _limit(message: str) -> LimitError:
@@ -28,9 +28,14 @@ def _limit(message: str) -> LimitError:
 
 
 class Keys:
-    """Sizes of the tuples and frozensets that were made, by identity: whoever made them keeps them."""
+    """Sizes of the tuples and frozensets that were made, by identity: whoever made them keeps them.
 
-    def __init__(self) -> None:
+    Args:
+        charge: Is told how many values are looked at to tell keys apart, and raises when there are too many.
+    """
+
+    def __init__(self, charge: Callable[[int], None]) -> None:
+        self._charge = charge
         self._sizes: dict[int, tuple[int, int]] = {}
         self._hashed = 0
         self._odd = 0
@@ -73,8 +78,7 @@ class Keys:
                 self._odd += 1
         if self._hashed > _HASHED or self._odd > MAX_ODD_KEYS:
             raise _limit("keys that stand for too many values to hash")
-        if len(values) >= _MANY:
-            check_hashes(values)
+        self._charge(check_hashes(values))
 
     def _size(self, value: Any) -> tuple[int, int]:
         if (type(value) is tuple or type(value) is frozenset) and value:

@@ -18,7 +18,7 @@ from safeload.errors import MalformedError, RefusedError, SafeloadError
 from safeload.findings import escape
 from safeload.formats.manifest import KEY, Manifest
 from safeload.policy import snippet
-from safeload.program import COMPLEX, DTYPE_BITS, Inert
+from safeload.program import COMPLEX, DTYPE_BITS, Inert, metered
 from safeload.source import Source
 from safeload.walk import kinds as k
 from safeload.walk.model import Model
@@ -55,11 +55,14 @@ def build_tree(manifest: Manifest, bound: Bound, model: Model, source: Source) -
         raise RefusedError(message, where=f"!{KEY}", hint=hint, globals=refused).under("SL103")
     model.held = source.size
     try:
-        return _Builder(manifest, bound, model, source).run()
+        with metered(model.compare):
+            found = _Builder(manifest, bound, model, source).run()
+        model.compare(0)  # a comparison that was given up says "not equal"
     except SafeloadError as error:
         raise error.at(f"!{KEY}") from None
     except RecursionError:
         raise MalformedError("calls are nested too deep", where=f"!{KEY}").under("SL401") from None
+    return found
 
 
 class _Builder:
@@ -68,7 +71,7 @@ class _Builder:
         self.root = manifest.root
         self.bound, self.model, self.source = bound, model, source
         self.made: list[Any] = [_NOTHING] * len(self.nodes)
-        self.keys = Keys()
+        self.keys = Keys(model.compare)
         self.at = 0
         self.waiting: list[tuple[int, bool]] = []
 

@@ -776,8 +776,10 @@ class Walker:
                 raise Malformed("a key that stands for too many values to hash", p)
             if self.arena[base + 3] > 64:
                 self.odd_keys += 1 + (self.arena[base + 3] >> 12)
-        if kind == 13 and slot >> 6 and self.arena[(slot >> 6) * RECORD + 3] > MAX_HASH_SIZE:  # compared, not hashed, member by member
-            raise Malformed("a key that stands for too many values to compare", p)
+        if kind == 13 and slot >> 6:  # compared, not hashed, member by member
+            if self.arena[(slot >> 6) * RECORD + 3] > MAX_HASH_SIZE:
+                raise Malformed("a key that stands for too many values to compare", p)
+            self.odd_keys += self.arena[(slot >> 6) * RECORD + 3] >> 12
         if kind == 4 or kind == 13 or kind == 15 or kind == 16 or kind == 17 or kind == 31:
             self.odd_keys += 1
         if self.odd_keys > MAX_ODD_KEYS:
@@ -1641,7 +1643,7 @@ class Builder:
             known = target
             for i in range(0, len(items), 2):
                 known[items[i]] = items[i + 1]
-                if len(known) & 255 == 0:
+                if len(known) & 15 == 0:
                     self.model.spread(known)
         else:
             self.model.set_items(target, items, name, at)
@@ -1767,8 +1769,8 @@ class Builder:
                 elif op == 0x90:
                     target = stack[-1]
                     if type(target) is set:
-                        for first in range(0, len(items), 256):
-                            target.update(items[first : first + 256])
+                        for first in range(0, len(items), 16):
+                            target.update(items[first : first + 16])
                             self.model.spread(target)
                     else:
                         self.items_into(target, items, "ADDITEMS", at)
@@ -1779,7 +1781,7 @@ class Builder:
                     self.pairs_into(target, items, "DICT", at)
                     stack.append(target)
                 elif op == 0x91:
-                    self.model.spread(items)
+                    self.model.gathered(items)
                     stack.append(frozenset(items))
                 elif op == 0x6F:
                     stack.append(self.call("OBJ", items[0], tuple(items[1:]), at))

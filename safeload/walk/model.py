@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final, NoReturn
 
 from safeload.errors import LimitError, MalformedError, RefusedError, SafeloadError
 from safeload.findings import escape
-from safeload.program import Call, Global, Inert, StorageSpec, TensorSpec
+from safeload.program import Call, Global, Inert, StorageSpec, TensorSpec, metered
 from safeload.walk import FETCHER, machine, values
 from safeload.walk import kinds as k
 from safeload.walk.array_model import ArrayAnswers
@@ -46,6 +46,7 @@ _SIZED: Final = frozenset(
 )
 COPIES: Final = 16  # parts of paths, which files do share, come to about half of that
 FREE: Final = 1 << 22
+ALIKE: Final = 1 << 18  # values that are looked at to tell keys apart, and one more for each byte of the stream
 _HASHING: Final = frozenset({k.SET, k.FROZENSET, k.ODICT, k.COUNTER, k.DEFAULTDICT})
 _DEAR: Final = 8  # an item of a dict takes that much more memory and time than one of a list
 
@@ -71,7 +72,7 @@ class Model(ArrayAnswers):
     ) -> None:
         self.unknown = unknown
         self.grants = dict(grants or {})
-        self._spent, self._allowed = [0], 0
+        self._spent, self._allowed, self._compared = [0], 0, [0]
         self._spread: dict[int, int] = {}
         self._granted: dict[int, str] = {}
         self._made: dict[int, tuple[Any, Any]] = {}
@@ -137,11 +138,14 @@ class Model(ArrayAnswers):
                     return Inert(modelled.name, args=args, via=op)
                 try:
                     self.spend(sum(map(_length, args)) * (_DEAR if modelled.result in _HASHING else 1))
-                    return self.handlers[modelled.name](self, args, at)
+                    made = self.handlers[modelled.name](self, args, at)
+                    if modelled.result in _HASHING:
+                        self.gathered(made)
                 except SafeloadError as error:
                     raise error.at(f"@{at}") from None
                 except (ValueError, TypeError, OverflowError, ArithmeticError, LookupError) as error:
                     self.malformed(f"{modelled.name}: {escape(str(error))}", at)
+                return made
         if id(callee) in self._granted:
             return self.call_granted(op, callee, args, kwargs, at)
         if callee is self._fetcher and op == "REDUCE" and type(args) is tuple and len(args) == 2 and type(args[1]) is str:
@@ -166,18 +170,39 @@ class Model(ArrayAnswers):
                 raise LimitError(f"the calls in the stream copy more than {COPIES} times what is in it").under("SL127")
 
     def spread(self, keys: Any) -> None:
-        """Look whether tuples among keys, or members of a set, have the same hash: then finding one means comparing it with all.
+        """Look whether keys, or members of a set, have the same hash: then finding one means comparing it with all.
 
-        Text is hashed with a number that no file knows; a tuple of numbers is not. Called each time that there are 256 more of them.
+        Text is hashed with a number that no file knows; a tuple of numbers is not. Called each time that there are 16 more of them.
 
         Raises:
             LimitError: many of them have.
         """
         count = len(keys)
-        if count < 256 or self._spread.get(id(keys), 0) <= count < 2 * self._spread.get(id(keys), 0):
+        if count < values.MANY or self._spread.get(id(keys), 0) <= count < 2 * self._spread.get(id(keys), 0):
             return
         self._spread[id(keys)] = count
-        values.check_hashes(keys)
+        self.gathered(keys)
+
+    def gathered(self, keys: Any) -> None:
+        """As `spread`, for keys that are all there.
+
+        Raises:
+            LimitError: many of them have the same hash.
+        """
+        self.compare(values.check_hashes(keys))
+
+    def compare(self, amount: int) -> None:
+        """Count what is looked at to tell keys apart, in all containers together.
+
+        Args:
+            amount: Values.
+
+        Raises:
+            LimitError: it is far more than there is in the stream.
+        """
+        self._compared[0] += amount
+        if self._compared[0] > ALIKE + len(self.walk.walker.raw):
+            raise LimitError("keys that the file chose so that telling them apart takes long").under("SL127")
 
     def stored(self) -> int:
         """Bytes of the storages, as far as values are made of them."""
@@ -332,7 +357,7 @@ class Model(ArrayAnswers):
         elif type(target) in _MAPPINGS:
             for key, value in pairs:
                 target[key] = value
-                if not len(target) & 255:
+                if not len(target) & 15:
                     self.spread(target)
         elif self.is_granted(target):
             self.set_items_granted(target, list(pairs), at)
@@ -486,7 +511,9 @@ def build(
         LimitError: it does not fit in memory.
     """
     try:
-        return machine.Builder(walk.walker, model.values, model, made, ends, taken).run()
+        with metered(model.compare):
+            found = machine.Builder(walk.walker, model.values, model, made, ends, taken).run()
+        model.compare(0)  # a comparison that was given up says "not equal"
     except machine.Malformed as error:
         message, at, *_ = error.args
         raise MalformedError(message, where=f"@{at}").under("SL129") from None
@@ -498,6 +525,7 @@ def build(
         # A key that only its value shows to be none, or that cannot be compared with another one (an array's element, a tuple).
         # A deque without memory is a SystemError.
         raise MalformedError(f"a key that cannot be hashed or compared: {escape(str(error))}").under("SL303") from error
+    return found
 
 
 

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 __all__ = [
     "CONSTANTS",
     "HANDLERS",
+    "MANY",
     "SPARSE_LAYOUTS",
     "TENSOR_TYPES",
     "cheap",
@@ -57,10 +58,13 @@ CONSTANTS: Final[dict[str, Any]] = {
 """Globals that stand in the data as themselves: types whose call does nothing but make plain data."""
 
 _HASHED: Final = 1_000_000
-_SAME: Final = 128  # keys of one hash, which small numbers do give
-_COMPARED: Final = 16  # comparisons per key
-_ALIKE: Final = 1 << 16  # comparisons of inert objects, each of which goes through both
+MANY: Final = 16  # keys: fewer are not looked at
+_COMPARED: Final = 1 << 18  # values that are compared to tell the keys of one container apart, and
+_PER_KEY: Final = 64  # so many more for each key, because hashes of small numbers are the same, too
+_SHORT: Final = 1 << 60  # numbers below have different hashes, but for -1 and -2
+_KEYED: Final = frozenset({str, bytes, bool, type(None)})  # hashed with a number that no file knows, or few
 _DIGITS: Final = 10_000
+_COSTLY: Final = 16  # what comparing two fractions takes, in values
 _DEVICE: Final = re.compile(r"[a-z0-9_]{1,32}(?::[0-9]{1,5})?\Z")
 
 
@@ -84,27 +88,51 @@ def cheap(items: Iterable[Any]) -> Iterable[Any]:
         if budget < 0:
             raise LimitError("keys that stand for too many values to hash").under("SL127")
         todo.extend(part for part in item if type(part) is tuple)
-    if len(items) >= 256:
-        check_hashes(items)
+    check_hashes(items)
     return items
 
 
-def check_hashes(keys: Collection[Any]) -> None:
-    """Refuse tuples, or inert objects, many of which have the same hash.
+def check_hashes(keys: Collection[Any]) -> int:
+    """Refuse keys, or members of a set, many of which have the same hash: each is compared with all of those before it.
+
+    A file chooses the hashes of tuples, of large numbers, of frozensets, and of inert objects, whose lists cannot count.
+
+    Returns:
+        How many values are looked at to tell the keys apart, about.
 
     Raises:
-        LimitError: finding each would take far more comparisons than there are keys.
+        LimitError: it is far more than there are keys.
     """
-    hashes = [hash(key) for key in keys if type(key) is tuple]
-    if len(hashes) - len(set(hashes)) > _SAME and _compared(hashes) > _SAME * _SAME + _COMPARED * len(hashes):
-        raise LimitError("tuples that the file chose so that they have the same hash").under("SL127")
-    if _compared([hash(key) for key in keys if type(key) is Inert]) > _ALIKE:
-        raise LimitError("inert objects as keys that only what they hold tells apart").under("SL127")
+    if len(keys) < MANY:
+        return 0
+    odd = [key for key in keys if type(key) not in _KEYED and not (type(key) is int and -_SHORT < key < _SHORT)]
+    hashes = list(map(hash, odd))
+    if len(set(hashes)) == len(hashes):
+        return 0
+    groups: dict[int, list[Any]] = {}
+    for key, number in zip(odd, hashes, strict=True):
+        groups.setdefault(number, []).append(key)
+    total, most = 0, _COMPARED + _PER_KEY * len(odd)
+    for group in groups.values():
+        if len(group) > 1:
+            total += len(group) * _looked_at(group, 2 * (most - total) // len(group)) // 2
+            if total > most:
+                raise LimitError("keys that the file chose so that they have the same hash").under("SL127")
+    return total
 
 
-def _compared(hashes: list[int]) -> int:
-    """How many comparisons it takes to find that keys of these hashes are all different."""
-    return sum(count * (count - 1) // 2 for count in collections.Counter(hashes).values())
+def _looked_at(keys: Iterable[Any], most: int) -> int:
+    """How many values the keys stand for, numbers by their length; not much more than `most`. What is inert counts when it is compared."""
+    todo, total = list(keys), 0
+    while todo and total <= most:
+        key = todo.pop()
+        kind = type(key)
+        if isinstance(key, (tuple, frozenset)):
+            todo.extend(key)
+            total += 1
+        else:
+            total += 1 + (key.bit_length() >> 9) if kind is int else _COSTLY if kind.__module__ in ("fractions", "decimal") else 1
+    return total
 
 
 def check_attributes(state: Any) -> Any:
@@ -184,11 +212,31 @@ def _moment(name: str, length: int) -> Callable[[tuple[Any, ...]], Any]:
         packed = args[0].encode("latin-1") if isinstance(args[0], str) else args[0]
         if len(packed) != length or (len(args) == 2 and not isinstance(args[1], (dt.tzinfo, Inert, type(None)))):
             raise MalformedError(f"a {name} of {len(packed)} bytes").under("SL303")
+        if not _on_the_clock(packed):
+            raise MalformedError(f"a {name} that no calendar or clock shows").under("SL303")
         if len(args) == 2 and isinstance(args[1], Inert):
             return Inert(f"datetime.{name}", args=args, via="REDUCE")
         return getattr(dt, name)(packed, *args[1:])
 
     return make
+
+
+def _on_the_clock(packed: bytes) -> bool:
+    """Whether the packed bytes of a datetime (10), date (4) or time (6) are in range.
+
+    CPython looks at a month, or an hour, and at nothing else: day 0 of year 0 has a weekday below the first, by which it reads memory.
+    """
+    day, clock = (packed, b"") if len(packed) == 4 else (packed[:-6], packed[-6:])
+    if day:
+        import calendar
+
+        year, month = day[0] << 8 | day[1], day[2] & (127 if clock else 255)  # the high bit is `fold`
+        if not (1 <= year <= 9999 and 1 <= month <= 12 and 1 <= day[3] <= calendar.monthrange(year, month)[1]):
+            return False
+    if clock:
+        hour = clock[0] & (255 if day else 127)
+        return hour < 24 and clock[1] < 60 and clock[2] < 60 and int.from_bytes(clock[3:]) < 1_000_000
+    return True
 
 
 def _decimal(args: tuple[Any, ...]) -> Any:

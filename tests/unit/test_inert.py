@@ -6,12 +6,13 @@ import copy
 import pickle
 import time
 from collections import deque
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 
 from safeload.errors import LimitError
-from safeload.program import Inert
+from safeload.program import Inert, metered
 from tests import forge
 from tests.watch import nothing_runs
 
@@ -188,12 +189,79 @@ def test_nothing_is_called() -> None:
 @pytest.mark.parametrize("into", ["SETITEMS", "ADDITEMS", "FROZENSET"])
 def test_keys_that_only_what_they_hold_tells_apart_are_few(into: str) -> None:
     """Lists may change, so their hash cannot count: each such key is compared with all that came before it."""
-    node = [forge.stream(*call(forge.stream(forge.EMPTY_LIST, forge.INT(number), forge.APPEND))) for number in range(5_000)]
+    node = [forge.stream(*call(forge.stream(forge.EMPTY_LIST, forge.INT(number), forge.APPEND))) for number in range(2_000)]
     streams = {
         "SETITEMS": (forge.EMPTY_DICT, forge.MARK, *(forge.stream(one, forge.NONE) for one in node), forge.SETITEMS),
         "ADDITEMS": (forge.EMPTY_SET, forge.MARK, *node, forge.ADDITEMS),
         "FROZENSET": (forge.MARK, *node, forge.FROZENSET),
     }
-    with pytest.raises(LimitError, match="tells apart"):
+    with pytest.raises(LimitError, match="keys that the file chose"):
         built(forge.PROTO(4), *streams[into], forge.STOP)
     assert len(built(forge.PROTO(4), forge.EMPTY_SET, forge.MARK, *node[:100], forge.ADDITEMS, forge.STOP)) == 100
+
+
+def in_dicts(keys: list[bytes], times: int) -> tuple[bytes, ...]:
+    """The same keys in many dicts, which takes some bytes for each."""
+    made = forge.stream(*(forge.stream(key, forge.PUT(at), forge.OP["POP"]) for at, key in enumerate(keys)))
+    pairs = (forge.stream(forge.GET(at), forge.NONE) for at in range(len(keys)))
+    table = forge.stream(forge.EMPTY_DICT, forge.MARK, *pairs, forge.SETITEMS)
+    return (forge.PROTO(4), made, forge.EMPTY_LIST, forge.MARK, table * times, forge.APPENDS, forge.STOP)
+
+
+def fraction(numerator: int) -> bytes:
+    return forge.stream(forge.GLOBAL("fractions", "Fraction"), forge.TEXT(str(numerator)), forge.TUPLE1, forge.REDUCE)
+
+
+@pytest.mark.parametrize(
+    "key",
+    [
+        lambda at: forge.stream(*call(forge.stream(forge.EMPTY_LIST, forge.INT(at), forge.APPEND)), forge.TUPLE1),
+        lambda at: forge.stream(*call(forge.EMPTY_LIST, forge.EMPTY_LIST, forge.INT(at), forge.APPEND), forge.TUPLE1, forge.TUPLE1),
+        lambda at: forge.stream(fraction(7 + at * ((1 << 61) - 1)), forge.TUPLE1),
+        lambda at: forge.stream(forge.MARK, *(forge.INT(-1 - (at >> bit & 1)) for bit in range(8)), forge.TUPLE),
+    ],
+    ids=["inert in a tuple", "nested", "fractions", "small numbers"],
+)  # fmt: skip
+def test_the_same_keys_of_one_hash_in_many_dicts_are_no_way_to_hang(key: Callable[[int], bytes]) -> None:
+    """Each dict is small; what it takes to tell their keys apart is counted for all of them together."""
+    keys = [key(at) for at in range(240)]
+    assert len(built(*in_dicts(keys[:12], 3))) == 3
+    with pytest.raises(LimitError, match="keys that the file chose"):
+        built(*in_dicts(keys, 120))
+
+
+def test_circles_of_different_lengths_are_compared_in_steps_not_in_pairs() -> None:
+    """Going around both until they meet again would take as many pairs as the product of their lengths."""
+
+    def circle(length: int) -> Inert:
+        first: list[Any] = []
+        last = first
+        for _ in range(length - 1):
+            last.append([])
+            last = last[0]
+        last.append(first)
+        return Inert("m.Thing", args=(first,))
+
+    steps = 0
+
+    def count(amount: int) -> None:
+        nonlocal steps
+        steps += amount
+
+    with metered(count):
+        assert circle(999) == circle(1_000)
+    assert steps < 10_000
+
+
+@pytest.mark.torch
+def test_tensors_of_few_bytes_and_many_elements_are_not_compared_as_keys() -> None:
+    """With strides of 0, comparing two of them takes memory that neither has."""
+    torch = pytest.importorskip("torch")
+
+    def refuse(amount: int) -> None:
+        if amount > 1 << 20:
+            raise LimitError("too many")
+
+    one, two = (Inert("m.Thing", args=(torch.zeros(1).expand(1 << 40),)) for _ in range(2))
+    with metered(refuse), pytest.raises(LimitError):
+        assert one == two

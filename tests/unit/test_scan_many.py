@@ -699,3 +699,21 @@ def test_a_record_that_is_none_is_damage_and_nothing_else(text: str) -> None:
     """A journal is input: what cannot be read is scanned again."""
     with pytest.raises((ValueError, KeyError, TypeError)):
         from_record(text)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"path": 1}, {"format": None}, {"size": "7"}, {"size": True}, {"size": -1}, {"sha256": 7}, {"globals": "os"}, {"globals": [1]},
+        {"findings": [{"rule": "SL101", "level": "note", "message": 7}]}, {"findings": {}}, {"findings": [[]]}, {"error": []},
+        {"streams": [{"member": None, "offset": 0, "nbytes": 1, "protocol": 2, "opcodes": "3"}]}, {"metadata": {"k": 1}}, {"metadata": []},
+        {"decision": {"outcome": "allowed", "reasons": "", "refused_globals": []}}, {"origin": {"version": 1, "fetched": 1, "requests": 2}},
+        {"more": 1},
+    ],
+)  # fmt: skip
+def test_a_record_whose_fields_are_of_other_types_is_damage(change: dict[str, Any]) -> None:
+    """It would be taken for evidence, and fail wherever that is read."""
+    record = json.loads(to_record(Report(path="a", format="pickle", size=7, decision=Decision(outcome=Outcome.ALLOWED))))
+    assert from_record(json.dumps(record)).path == "a"
+    with pytest.raises((ValueError, KeyError, TypeError)):
+        from_record(json.dumps({**record, **change}))

@@ -60,6 +60,31 @@ def test_values_come_back_equal_and_of_the_same_type(value: Any, protocol: int) 
         assert list(found) == list(value)
 
 
+DAY, CLOCK = b"\x07\xea\x01\x02", b"\x03\x04\x05\x00\x00\x06"
+
+
+@pytest.mark.parametrize(
+    ("name", "packed"),
+    [
+        ("date", b"\x00\x00\x01\x01"), ("date", b"\x07\xea\x01\x00"), ("date", b"\x07\xea\x02\x1d"), ("date", b"\x27\x10\x01\x01"),
+        ("date", b"\x07\xea\x81\x01"), ("time", b"\x18" + CLOCK[1:]), ("time", b"\x03\x3c" + CLOCK[2:]),
+        ("time", b"\x03\x04\x3c\x00\x00\x06"), ("time", b"\x03\x04\x05\x0f\x42\x40"),
+        ("datetime", b"\x00\x00\x01\x00" + CLOCK), ("datetime", DAY + b"\x83" + CLOCK[1:]), ("datetime", b"\x07\xea\x8d\x01" + CLOCK),
+    ],
+)  # fmt: skip
+def test_a_day_that_no_calendar_shows_is_refused(name: str, packed: bytes) -> None:
+    """CPython takes it from a pickle: day 0 of year 0 lies before its table of weekdays, and a text of it reads memory there."""
+    seen = walk(forge.stream(forge.GLOBAL("datetime", name), forge.BYTES(packed), forge.TUPLE1, forge.REDUCE, forge.STOP))
+    with pytest.raises(MalformedError, match="no calendar or clock"):
+        build(seen, Model(seen))
+
+
+def test_the_second_of_two_equal_times_comes_back() -> None:
+    """The high bit of the month, or of the hour, says which one it is when clocks are put back."""
+    for value in (datetime.datetime(2026, 10, 25, 2, 30, fold=1), datetime.time(2, 30, fold=1)):  # noqa: DTZ001 - as above
+        assert value_of(pickle.dumps(value, 4)).fold == 1
+
+
 def test_nan_keeps_its_payload() -> None:
     """A comparison with == would not see a changed bit."""
     bits = b"\x7f\xf8\x00\x00\x00\x00\x12\x34"
