@@ -34,6 +34,8 @@ PYPROJECT: Final = nox.project.load_toml("pyproject.toml")
 # The scanners that the scan benchmarks compare with; tests never see them.
 PEERS: Final = ("picklescan==1.0.5", "modelscan==0.8.8", "fickling==0.1.12", "modelaudit==0.2.54")
 FUZZ_STREAMS: Final = 100_000
+# Python keeps what it compiled, whatever the caller's environment says: tests start many processes that import all of safeload.
+KEPT: Final = {"PYTHONDONTWRITEBYTECODE": ""}
 # What decides whether the shared environment is still the right one.
 INGREDIENTS: Final = (
     "pyproject.toml", "constraints.txt", "safeload/walk/_machine.py", "safeload/walk/_machine.pxd", "safeload/hashing/_lanes.c",
@@ -91,7 +93,7 @@ def pip(session: nox.Session, *args: str) -> None:
 
 def python(session: nox.Session, *args: str, env: Mapping[str, str] | None = None) -> None:
     """Run the shared environment's Python from the repository root."""
-    session.run(PYTHON, *args, external=True, env=env)
+    session.run(PYTHON, *args, external=True, env={**KEPT, **(env or {})})
 
 
 def compiled(session: nox.Session) -> bool:
@@ -296,7 +298,7 @@ def torch_free(session: nox.Session, constraints: Path) -> None:
         for name in ("pyproject.toml", "README.md"):
             shutil.copy2(ROOT / name, scratch)
         with session.chdir(scratch):
-            session.run("python", "-m", "pytest", *session.posargs)
+            session.run("python", "-m", "pytest", *session.posargs, env=KEPT)
 
 
 def _torch_free_on(version: str) -> None:
@@ -344,7 +346,7 @@ def services(session: nox.Session) -> None:
         shutil.copytree(ROOT / "tests", Path(scratch, "tests"), ignore=shutil.ignore_patterns("__pycache__"))
         shutil.copy2(ROOT / "pyproject.toml", scratch)
         with session.chdir(scratch):
-            session.run("python", "-m", "pytest", "tests/services", *session.posargs, env={"SAFELOAD_SERVICES": "1"})
+            session.run("python", "-m", "pytest", "tests/services", *session.posargs, env={**KEPT, "SAFELOAD_SERVICES": "1"})
 
 
 @nox.session

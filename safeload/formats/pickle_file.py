@@ -19,7 +19,7 @@ __all__ = ["PickleFile", "names_joblib"]
 _PROBE: Final = 1 << 20
 _KEPT: Final = 1_000
 _JOBLIB: Final = b"joblib.numpy_pickle"
-_CHUNK: Final = 16 << 20
+_CHUNK: Final = 1 << 16
 
 
 class PickleFile:
@@ -88,8 +88,5 @@ class PickleFile:
 def names_joblib(source: Source) -> bool:
     """Whether the name of joblib's description of arrays stands anywhere in the file."""
     data = source.view(0, source.size)
-    held = data.obj
-    if isinstance(held, (bytes, bytearray)) and len(held) == len(data):
-        return _JOBLIB in held
-    # In pieces of bytes, whose search is many times faster than that of `re` over a memoryview.
-    return any(_JOBLIB in bytes(data[at : at + _CHUNK + len(_JOBLIB)]) for at in range(0, len(data), _CHUNK))
+    # In pieces of bytes, whose search is many times faster than that of `re` over a memoryview; from the right, which is the faster way.
+    return any(bytes(data[at : at + _CHUNK + len(_JOBLIB)]).rfind(_JOBLIB) >= 0 for at in range(0, len(data), _CHUNK))
