@@ -12,7 +12,7 @@ import sys
 from typing import Final
 
 from safeload.errors import EndiannessError, MalformedError, SafeloadError
-from safeload.findings import escape
+from safeload.findings import Level, escape
 from safeload.formats.archive_kinds import telling
 from safeload.formats.base import Contents, StreamPart
 from safeload.formats.first_bytes import looks_like_zip
@@ -100,8 +100,11 @@ class _TorchArchive:
             contents.findings.append(finding("SL211", message))
         try:
             beside = [name for name in records if not name.startswith("data/")]
-            for name in self._read(source, reading, contents, records, len(records) - len(beside)):
-                self._walk_if_pickle(source, reading, contents, records[name], named=True)
+            unnamed = [records[name] for name in self._read(source, reading, contents, records, len(records) - len(beside))]
+            for member in unnamed:
+                self._walk_if_pickle(source, reading, contents, member, named=True)
+            if unnamed:
+                _hidden_files(source, reading, contents, unnamed)
             self._others(source, reading, contents, [(name, records[name]) for name in beside], strangers + again)
         except MalformedError as error:
             contents.findings.append(as_finding(error, records["data.pkl"].name))
@@ -216,6 +219,25 @@ class _TorchArchive:
             walked = walk(data, limits=reading.limits, encoding=reading.encoding, persistent=1, resolve=self.resolve)
             if walked.globals or not named:
                 contents.parts.append(StreamPart(member=member.name, offset=0, data=data, walk=walked))
+
+
+def _hidden_files(source: Source, reading: Reading, contents: Contents, members: list[Member]) -> None:
+    """Look whether records of storages that no stream names are files of their own, and keep those that hold what is dangerous.
+
+    Numbers may begin like one by chance, and nobody reads them: what is merely odd about these is let be.
+    """
+    from safeload.formats.nested import read_members  # most checkpoints have none
+
+    found = Contents(format=contents.format)
+    read_members(source, Archive(members=tuple(members)), reading, found)
+    told = [item.member for item in found.findings if item.level is Level.ERROR]
+    told += [part.member for part in found.parts if any(item.level is Level.ERROR for item in part.walk.findings)]
+    dangerous = {member.partition("!")[0] for member in told if member is not None}
+    known = {part.member for part in contents.parts}
+    for part in found.parts:
+        if part.member is not None and part.member.partition("!")[0] in dangerous and part.member not in known:
+            contents.parts.append(part)
+    contents.findings += (item for item in found.findings if item.member is not None and item.member.partition("!")[0] in dangerous)
 
 
 def _oddly_packed(source: Source, reading: Reading, contents: Contents, archive: Archive) -> None:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import gzip
 import json
+import random
+import zlib
 from collections.abc import Callable
 
 import pytest
@@ -76,6 +79,26 @@ def test_a_pickle_in_a_checkpoint_is_found_under_any_name(name: str) -> None:
     """
     report = refused(torch_zip({"data.pkl": PLAIN, "version": b"3\n", name: HOSTILE}), "SL101", subject="os.system")
     assert any(found.member == f"archive/{name}" for found in report.findings if found.rule == "SL101")
+
+
+@pytest.mark.parametrize(
+    "inner",
+    [HOSTILE, zlib.compress(HOSTILE), checkpoint(HOSTILE), legacy(PLAIN, keys=HOSTILE), gzip.compress(checkpoint(HOSTILE))],
+    ids=["pickle", "zlib", "checkpoint", "later pickle of a legacy file", "checkpoint in gzip"],
+)
+def test_a_file_in_the_record_of_a_storage_that_nothing_names_is_found(inner: bytes) -> None:
+    """The name of a storage's record excuses nothing: no tensor is made of it."""
+    report = refused(torch_zip({"data.pkl": PLAIN, "version": b"3\n", "data/7": inner}), "SL101", "SL305", subject="os.system")
+    assert all((item.member or "").startswith("archive/data/7") for item in report.findings if item.rule == "SL101")
+
+
+@pytest.mark.parametrize(
+    "start", [b"\x78\x9c", b"\x1f\x8b\x08", b"\x80\x02", b"BZh9", b"\x93NUMPY\x01\x00", b"\x89HDF\r\n\x1a\n", b"(", b"ustar"]
+)
+def test_numbers_that_nothing_names_and_that_begin_like_a_file_are_let_be(start: bytes) -> None:
+    """Checkpoints with left-over storages exist, and any bytes may be numbers."""
+    numbers = start + random.Random(5).randbytes(4000)
+    assert scan(torch_zip({"data.pkl": PLAIN, "version": b"3\n", "data/7": numbers})).decision.outcome == "allowed"
 
 
 def test_constants_pkl_is_walked() -> None:
