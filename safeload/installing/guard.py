@@ -24,7 +24,7 @@ __all__ = ["OWN_TRAFFIC", "listen", "verdict"]
 
 OWN_TRAFFIC: Final = (
     "multiprocessing", "concurrent.futures.process", "torch.multiprocessing", "torch.distributed.distributed_c10d",
-    "joblib.externals.loky", "loky",
+    "joblib.externals.loky", "loky", "safeload.installing.children",
 )  # fmt: skip
 """Modules (with all below them) whose own unpickling is of what the program's processes send each other."""
 

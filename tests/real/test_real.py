@@ -6,6 +6,8 @@ what it lacked, a TorchScript file with `torch.jit`, a safetensors file with `sa
 
 from __future__ import annotations
 
+import importlib
+import pkgutil
 import tempfile
 from pathlib import Path
 from typing import Final
@@ -16,6 +18,7 @@ import safetensors.torch
 import torch
 
 import safeload
+import safeload.formats
 from safeload.conversion import check, export
 from safeload.errors import UnsupportedError
 from safeload.findings import Outcome
@@ -47,6 +50,8 @@ def _warm(tmp_path_factory: pytest.TempPathFactory) -> None:
     """Import late what safeload and torch import late, so that only the file's own doing is left to see."""
     import numpy as np
 
+    for found in pkgutil.iter_modules(safeload.formats.__path__, "safeload.formats."):  # a reader is imported with its first file
+        importlib.import_module(found.name)
     path = tmp_path_factory.mktemp("warm") / "warm.pt"
     torch.save({"a": torch.zeros(2), "b": np.zeros(2), "c": slice(1), "d": torch.nn.Parameter(torch.zeros(1))}, path)
     safeload.load(path, map_location="cpu")

@@ -95,6 +95,30 @@ def test_a_program_that_cannot_be_covered_is_not_started(tmp_path: Path) -> None
     assert "could not be covered" in later.stderr
 
 
+SPAWNS = """
+import collections, multiprocessing, pickle, sys
+def work():
+    pickle.loads(pickle.dumps(collections.OrderedDict(a=1)))
+    try:
+        pickle.loads(b"cargparse\\nNamespace\\n.")
+    except pickle.UnpicklingError:
+        sys.exit(7)
+if __name__ == "__main__":
+    for how in sys.argv[1:]:
+        child = multiprocessing.get_context(how).Process(target=work)
+        child.start()
+        child.join()
+        print(how, child.exitcode)
+"""
+
+
+def test_the_guard_of_a_program_lets_its_children_start_and_stays_on_in_them(tmp_path: Path) -> None:
+    """A spawned child is covered twice, by the environment and by its parent, and what the parent sends must pass the first."""
+    (tmp_path / "program.py").write_text(SPAWNS)
+    done = command("run", "--guard", "enforce", "program.py", "fork", "spawn", "forkserver", directory=tmp_path)
+    assert done.stdout.splitlines() == ["fork 7", "spawn 7", "forkserver 7"], done.stderr
+
+
 LOADS = """
 import os, sys, torch
 class Hostile:

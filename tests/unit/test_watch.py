@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from safeload.lean_dataclass import dataclass
 from tests.watch import nothing_runs
 
 ACTS: dict[str, Callable[[Path], object]] = {
@@ -40,3 +41,21 @@ def test_reading_is_no_act(tmp_path: Path) -> None:
         assert (tmp_path / "file").read_bytes() == b"1"
     with nothing_runs(writing=True):
         (tmp_path / "file").write_bytes(b"2")
+
+
+def test_the_first_instance_of_an_own_class_is_no_act() -> None:
+    """safeload's dataclasses compile their `__init__` late; anything else that compiles is seen, beside it too."""
+
+    @dataclass(frozen=True, slots=True)
+    class Fresh:
+        number: int
+
+    with nothing_runs():
+        assert Fresh(3).number == 3
+
+    @dataclass(frozen=True, slots=True)
+    class Second:
+        number: int
+
+    with pytest.raises(AssertionError, match="compile"), nothing_runs():
+        compile(str(Second(3).number), "<test>", "eval")
