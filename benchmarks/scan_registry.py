@@ -4,10 +4,13 @@ And how much memory: once for the same registry, once for one that is ten times 
 Needs Dask for its part (`pip install "safeload[dask]"`), and the peers where `scanners.py` looks for them.
 
 Run: python benchmarks/scan_registry.py [--full]   (600 and 6,000 files; with --full 10,000 and 100,000)
+With `--full --no-memory --within 300` it ends after about six minutes on two cores. modelaudit, at about a second for each file, gets the
+first hundred files, and safeload the same in turn.
 """
 
 from __future__ import annotations
 
+import argparse
 import importlib.util
 import json
 import os
@@ -18,12 +21,12 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
-from measure import ROOT, checkpoint, machine, options, scratch
+from measure import ROOT, checkpoint, machine, scratch
 
 _PEERS: Final = {"picklescan": ["picklescan", "--path"], "modelaudit": ["modelaudit", "scan", "--no-cache", "--format", "json"]}
 _ENVIRONMENT: Final = {**os.environ, "PYTHONPATH": str(ROOT), "PROMPTFOO_DISABLE_TELEMETRY": "1", "NO_ANALYTICS": "1"}
@@ -101,11 +104,11 @@ def cluster(top: Path) -> Iterator[str | None]:
 
 
 def sides(engine: str | None) -> dict[str, list[str]]:
-    """The commands that can be run here."""
-    safeload = [sys.executable, "-m", "safeload", "scan", "--quiet", "--format", "jsonl"]
+    """The commands that can be run here, each in an environment of its own where `scanners.py` would have one."""
+    safeload = [os.environ.get("SAFELOAD_BENCH_PYTHON", sys.executable), "-m", "safeload", "scan", "--quiet", "--format", "jsonl"]
     found = {"safeload": safeload, "safeload_2": [*safeload, "--jobs", "2"]}
     if engine is not None:
-        found["safeload_dask"] = [*safeload, "--engine", engine]
+        found["safeload_dask"] = [sys.executable, *safeload[1:], "--engine", engine]  # which has Dask
     where = os.environ.get("SAFELOAD_BENCH_PEERS")
     for name, command in _PEERS.items():
         program = shutil.which(command[0], path=where) if where else shutil.which(command[0])
@@ -114,11 +117,56 @@ def sides(engine: str | None) -> dict[str, list[str]]:
     return found
 
 
+def alternating(
+    commands: Mapping[str, Sequence[str]], tree: str, cwd: Path, rounds: int, until: float, *, warm: int = 1
+) -> dict[str, list[tuple[float, int]]]:
+    """Seconds and memory of each command over the same tree, in turns; no round begins after `until`, but for the first that counts."""
+    taken: dict[str, list[tuple[float, int]]] = {name: [] for name in commands}
+    for turn in range(rounds + warm):
+        if turn > warm and time.monotonic() > until:
+            break
+        for name, command in commands.items():
+            if taken[name] and taken[name][-1][0] == float("inf"):
+                continue
+            found = once([*command, tree], cwd)
+            if turn >= warm or found[0] == float("inf"):
+                taken[name].append(found)
+    return taken
+
+
+def summed_up(taken: Mapping[str, list[tuple[float, int]]], files: int, result: dict[str, object]) -> None:
+    """Median and best seconds, files in each second, most memory."""
+    for name, found in taken.items():
+        seconds = statistics.median(one for one, _ in found)
+        result[f"{name}_s"] = f"over {_LIMIT:.0f}" if seconds == float("inf") else round(seconds, 3)
+        result[f"{name}_best_s"] = None if seconds == float("inf") else round(min(one for one, _ in found), 3)
+        result[f"{name}_files_per_s"] = None if seconds == float("inf") else round(files / seconds, 1)
+        result[f"{name}_peak_mb"] = round(max(memory for _, memory in found) / 1e6, 1)
+
+
+def ratio(key: str, above: list[tuple[float, int]], below: list[tuple[float, int]], result: dict[str, object], per: float = 1.0) -> None:
+    """Medians, and best, of one side over the other's, as `table.py` reads them; `per` is the other's files for each of the one's."""
+    for ending, pick in (("", statistics.median), ("_best", min)):
+        result[key + ending] = round(per * pick([one for one, _ in above]) / pick([one for one, _ in below]), 4)
+    result[f"{key}_target"] = 1.0
+
+
+def parts(description: str | None) -> argparse.Namespace:
+    """Parse what every benchmark takes, and what of this one is wanted."""
+    parser = argparse.ArgumentParser(description=(description or "").partition("\n")[0])
+    parser.add_argument("--full", action="store_true", help="the published sizes; default is what runs in a minute or two")
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--within", type=float, default=float("inf"), help="begin no further round after so many seconds")
+    parser.add_argument("--slow", type=int, default=100, help="files of the part of the tree that modelaudit is given; 0 for none")
+    parser.add_argument("--no-memory", action="store_true", help="leave out the registry that is ten times as large")
+    return parser.parse_args()
+
+
 def main() -> None:
     """Measure."""
-    asked = options(__doc__)
+    asked = parts(__doc__)
     files = 10_000 if asked.full else 600
-    rounds = min(asked.rounds, 3) if asked.full else 1
+    until = time.monotonic() + asked.within
     with scratch() as folder:
         checkpoint(folder / "one.pt", 10, 64)
         model = (folder / "one.pt").read_bytes()
@@ -126,24 +174,25 @@ def main() -> None:
         result: dict[str, object] = {"bench": "scan_registry", "files": files}
         with cluster(folder) as engine:
             commands = sides(engine)
-            taken: dict[str, list[tuple[float, int]]] = {name: [] for name in commands}
-            for turn in range(rounds + 1):
-                for name, command in commands.items():
-                    if taken[name] and taken[name][-1][0] == float("inf"):
-                        continue
-                    found = once([*command, "registry"], folder)
-                    if turn or found[0] == float("inf"):
-                        taken[name].append(found)
-        for name, found_ones in taken.items():
-            seconds = statistics.median(one for one, _ in found_ones)
-            result[f"{name}_s"] = f"over {_LIMIT:.0f}" if seconds == float("inf") else round(seconds, 3)
-            result[f"{name}_files_per_s"] = None if seconds == float("inf") else round(files / seconds)
-            result[f"{name}_peak_mb"] = round(max(memory for _, memory in found_ones) / 1e6, 1)
-        fill(folder / "larger", 10 * files, model)
-        for name in ("safeload", "safeload_2"):
-            _, memory = once([*commands[name], "larger"], folder)
-            result[f"{name}_peak_mb_of_{10 * files}"] = round(memory / 1e6, 1)
-        print(json.dumps({**result, "rounds": rounds, **machine()}))
+            slow = {name: commands.pop(name) for name in ("modelaudit",) if name in commands}
+            taken = alternating(commands, "registry", folder, asked.rounds, until)
+        summed_up(taken, files, result)
+        for name in ("safeload", "safeload_2", "safeload_dask"):
+            if name in taken and "picklescan" in taken:
+                ratio(f"{name}_to_picklescan", taken[name], taken["picklescan"], result)
+        if slow and asked.slow:
+            # A part of the tree, beside safeload on the same part: by the file, it is the start that counts for safeload.
+            fill(folder / "part", asked.slow, model)
+            both = alternating({"safeload_part": commands["safeload"], **slow}, "part", folder, 1, until, warm=0)
+            summed_up(both, asked.slow, result)
+            result["part_files"] = asked.slow
+            ratio("safeload_to_modelaudit", both["safeload_part"], both["modelaudit"], result)
+        if not asked.no_memory:
+            fill(folder / "larger", 10 * files, model)
+            for name in ("safeload", "safeload_2"):
+                _, memory = once([*commands[name], "larger"], folder)
+                result[f"{name}_peak_mb_of_{10 * files}"] = round(memory / 1e6, 1)
+        print(json.dumps({**result, "rounds": len(taken["safeload"]), **machine()}))
 
 
 if __name__ == "__main__":

@@ -61,6 +61,25 @@ def lines_of(results: list[dict[str, Any]]) -> list[str]:
     return found
 
 
+def registry() -> list[str]:
+    """Of `scan_registry.py --full`, which takes as long as all others together and is run apart: the line that it printed."""
+    found = [result for result in read(HERE / "registry.jsonl") if "failed" not in result]
+    lines = []
+    for result in found:
+        lines.append(f"\n## A registry of {result['files']:,} small files\n")
+        lines.append(f"Measured on {machine(result)}. The program printed `registry.jsonl`.\n")
+        lines += lines_of([result])
+        lines += ["\n| command | files | seconds, median | files a second | peak of one process |", "|---|---:|---:|---:|---:|"]
+        for name, files in (
+            ("safeload", "files"), ("safeload_2", "files"), ("safeload_dask", "files"), ("picklescan", "files"),
+            ("safeload_part", "part_files"), ("modelaudit", "part_files"),
+        ):  # fmt: skip
+            if f"{name}_s" in result:
+                cells = f"{result[files]:,} | {result[f'{name}_s']} | {result[f'{name}_files_per_s']} | {result[f'{name}_peak_mb']} MB"
+                lines.append(f"| {name.removesuffix('_part')} | {cells} |")
+    return lines
+
+
 def text(results: list[dict[str, Any]]) -> str:
     """The page."""
     load = os.getloadavg()[0] if hasattr(os, "getloadavg") else 0.0
@@ -77,6 +96,7 @@ def text(results: list[dict[str, Any]]) -> str:
     if others := [result for result in read(HERE / "elsewhere.jsonl") if "failed" not in result]:
         lines.append(f"\n## On a larger machine\n\nMeasured on {machine(others[0])}. The programs printed `elsewhere.jsonl` there.\n")
         lines += lines_of(others)
+    lines += registry()
     notes = HERE / "notes.md"
     return "\n".join(lines) + "\n" + ("\n" + notes.read_text(encoding="utf-8") if notes.exists() else "")
 
