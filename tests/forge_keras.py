@@ -6,6 +6,8 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
+import yaml
+
 from tests.forge_hdf5 import FLOAT32, Dataset, Group, Message, hdf5
 from tests.forge_zip import Part, forge
 
@@ -28,6 +30,11 @@ def layer(name: str = "Dense", **config: Any) -> dict[str, Any]:
 def sequential(*layers: Any, **more: Any) -> dict[str, Any]:
     """A model of some layers."""
     return obj("keras", "Sequential", {"name": "sequential", "layers": [layer("InputLayer", batch_shape=[None, 8]), *layers]}, **more)
+
+
+def in_yaml(node: Any, **more: Any) -> bytes:
+    """A configuration as `to_yaml` wrote it."""
+    return yaml.safe_dump({"backend": "tensorflow", **node, "keras_version": "2.4.0", **more}).encode()
 
 
 def bare(node: Any) -> Any:

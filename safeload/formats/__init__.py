@@ -143,6 +143,12 @@ def _template() -> Format:
     return TemplateFile()
 
 
+def _keras_yaml() -> Format:
+    from safeload.formats.keras_yaml import KerasYamlFile
+
+    return KerasYamlFile()
+
+
 def _mlmodel() -> Format:
     from safeload.formats.mlmodel_file import MLmodelFile
 
@@ -436,6 +442,7 @@ FORMATS: Final[tuple[Format, ...]] = (
     _Reader("chat-template", first.may_be_text, _template),
     _Reader("requirements", first.may_be_text, _requirements),
     _Reader("python-source", first.may_be_python, _python),
+    _Reader("keras-yaml", lambda source: first.may_be_yaml(source, 16 << 20), _keras_yaml),
     _Reader("mlmodel", first.may_be_yaml, _mlmodel),
     _Reader("yaml", first.may_be_yaml, _yaml),
     _Reader("hdf5", lambda source: first.hdf5_start(source, front=True) is not None, _hdf5),

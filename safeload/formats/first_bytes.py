@@ -226,9 +226,9 @@ def may_be_python(source: Source) -> bool:
     return source.path is not None and source.path.endswith(".py") and may_be_text(source)
 
 
-def may_be_yaml(source: Source) -> bool:
+def may_be_yaml(source: Source, most: int = _TEXT) -> bool:
     """A small text, or one of two bytes for each character."""
-    return 0 < source.size <= _TEXT and (b"\0" not in (head := source.head(512)) or head[:2] in (b"\xff\xfe", b"\xfe\xff"))
+    return 0 < source.size <= most and (b"\0" not in (head := source.head(512)) or head[:2] in (b"\xff\xfe", b"\xfe\xff"))
 
 
 def hdf5_start(source: Source, *, front: bool) -> int | None:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import binascii
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from safeload.errors import MalformedError, SafeloadError
@@ -23,7 +23,7 @@ from safeload.formats.keras_names import Verdict, judge_class, judge_function, j
 from safeload.lean_dataclass import dataclass, field, replace
 from safeload.source import Reading
 
-__all__ = ["Checked", "check_config", "decoded", "looks_like_config"]
+__all__ = ["Checked", "check_config", "check_root", "decoded", "looks_like_config"]
 
 CONFIG_BYTES: Final = 64 << 20
 _NODES: Final = 2_000_000
@@ -96,11 +96,23 @@ def check_config(data: bytes | memoryview, reading: Reading, *, top: bool = Fals
         offset = int(error.where[1:]) if error.where[1:].isdigit() else None
         checked.findings.append(Finding(rule="SL801", level=Level.ERROR, message=error.message, offset=offset))
         return checked
+    return check_root(document.root, document.repeated, reading, checked, top=top)
+
+
+def check_root(root: Any, repeated: Sequence[str], reading: Reading, checked: Checked, *, top: bool = False) -> Checked:
+    """Judge every object that a parsed configuration names.
+
+    Args:
+        root: The document.
+        repeated: Keys that stand twice in one of its objects.
+        reading: How the file around it is read.
+        checked: Takes what is found; given back.
+        top: It must be a model: an object with a class and a configuration.
+    """
     notes = Notes(None)
-    if document.repeated:
-        shown = ", ".join(f"'{escape(key, 40)}'" for key in document.repeated)
+    if repeated:
+        shown = ", ".join(f"'{escape(key, 40)}'" for key in repeated)
         notes.add("SL801", f"keys that stand twice in one object, and readers differ: {shown}")
-    root = document.root
     if top and not (isinstance(root, dict) and isinstance(root.get("class_name"), str)):
         notes.add("SL801", "the configuration is no object with a class name")
     walker = _Walker(reading, notes, checked)

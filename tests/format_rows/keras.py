@@ -6,7 +6,7 @@ import json
 from typing import Any, Final
 
 from tests.forge_hdf5 import FLOAT32, UINT8, Dataset, External, Group, Soft, Virtual, fixed, hdf5, opaque, reference, variable
-from tests.forge_keras import CODE, bare, keras, keras_h5, layer, obj, sequential, weights
+from tests.forge_keras import CODE, bare, in_yaml, keras, keras_h5, layer, obj, sequential, weights
 from tests.formats_page import FormatRow
 
 __all__ = ["ROWS"]
@@ -69,6 +69,21 @@ ROWS: Final = [
         order=42,
         benign={"layers of Keras' own": lambda: json.dumps(sequential(_DENSE)).encode()},
         hostile={"a Lambda layer with marshalled code": (lambda: json.dumps(_OLD_LAMBDA).encode(), "SL802")},
+    ),
+    FormatRow(
+        format="keras-yaml",
+        title="Keras configuration as YAML",
+        written_by="`model.to_yaml()` until TensorFlow 2.6",
+        reads="as the JSON; tags as of any YAML",
+        order=42,
+        benign={"layers of Keras' own": lambda: in_yaml(bare(sequential(_DENSE)))},
+        hostile={
+            "a Lambda layer with marshalled code": (lambda: in_yaml(_OLD_LAMBDA), "SL802"),
+            "a tag that calls a function (CVE-2021-37678)": (
+                lambda: in_yaml(bare(sequential(_DENSE))) + b"x: !!python/object/apply:os.system ['true']\n",
+                "SL823",
+            ),
+        },
     ),
     FormatRow(
         format="hdf5",

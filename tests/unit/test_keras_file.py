@@ -14,11 +14,13 @@ from safeload.findings import Level, Outcome
 from safeload.formats.keras_names import judge_class, judge_function, judge_symbol
 from tests.forge_attacks import scan
 from tests.forge_hdf5 import External, Group, hdf5
-from tests.forge_keras import CODE, bare, keras, keras_h5, layer, obj, sequential, weights
+from tests.forge_keras import CODE, bare, in_yaml, keras, keras_h5, layer, obj, sequential, weights
 from tests.forge_zip import Part, forge
 
 HOSTILE = b"cos\nsystem\n(S'true'\ntR."
-FORMS = pytest.mark.parametrize("form", [keras, keras_h5, lambda config: json.dumps(config).encode()], ids=["keras", "hdf5", "json"])
+FORMS = pytest.mark.parametrize(
+    "form", [keras, keras_h5, lambda config: json.dumps(config).encode(), in_yaml], ids=["keras", "hdf5", "json", "yaml"]
+)
 Form = Callable[[Any], bytes]
 
 LAMBDA = obj(None, "__lambda__", {"code": CODE, "defaults": None, "closure": None})
@@ -277,6 +279,34 @@ def test_a_configuration_is_claimed_by_what_it_says() -> None:
 )
 def test_other_json_is_no_model(text: bytes) -> None:
     assert scan(text).format == "unknown"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "class_name: my.Trainer\nconfig: {lr: 0.1}\n",
+        "class_name: A\n", "config: 1\n", "- class_name\n- config\n", "class_name and config\n",
+        "class_name: [1]\nconfig: 1\n", "# class_name: Sequential\n# config: {}\n", "class_name: Sequential\nconfig: [\n",
+    ],
+)  # fmt: skip
+def test_other_yaml_is_no_model(text: str) -> None:
+    assert scan(text.encode()).format == ("keras-yaml" if text.endswith("[\n") else "unknown")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "{class_name: Lambda, config: {function: [CODE, null, null], function_type: lambda}}",
+        '"\\x63lass_name": Lambda\n"\\u0063onfig": {function: [CODE, null, null], function_type: lambda}\n',
+        "? class_name # that is a key\n: Lambda\n? config\n: {function: [CODE, null, null], function_type: lambda}\n",
+        "x: &a {class_name: Lambda, config: {function: [CODE, null, null], function_type: lambda}}\nclass_name: W\nconfig: {layer: *a}\n",
+        "class_name: Sequential\nconfig:\n  layers:\n  - !!python/object/apply:os.system ['true']\n",
+        "class_name: Model\nconfig: &a [*a, *a]\n",
+        "class_name: Model\nconfig: 1\nx: '" + "x" * (1 << 20) + "'\n",
+    ],
+)
+def test_yaml_in_any_of_its_forms_is_read(text: str) -> None:
+    assert rules(text.replace("CODE", CODE).encode(), Level.ERROR)
 
 
 def test_a_model_that_was_pickled_is_read_as_what_it_is() -> None:
