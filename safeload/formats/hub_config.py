@@ -111,8 +111,11 @@ def _object(notes: Notes, node: Mapping[str, Any], look: Look) -> None:
             _code(notes, "custom_generate", value, look)
         elif key == "auto_mapping" and isinstance(value, dict) and isinstance(value.get("parent_library"), str):
             _library(notes, value["parent_library"], str(value.get("base_model_class")))
-        elif _KERNELS.match(key) and isinstance(value, str) and "/" in value:
-            notes.add("SL822", f"'{escape(key, 40)}' is '{escape(value, 120)}': native code of another repository, fetched with the model")
+        elif _KERNELS.match(key):
+            for kernel in value.values() if isinstance(value, dict) else (value,):  # one for each part of a model
+                if isinstance(kernel, str) and "/" in kernel:
+                    text = f"'{escape(key, 40)}' is '{escape(kernel, 120)}': native code of another repository, fetched with the model"
+                    notes.add("SL822", text)
         elif key == "activation_function" and isinstance(value, str) and "." in value:
             judge_import(notes, key, value, known=_ACTIVATIONS)
         elif key == "transformers_weights" and isinstance(value, str) and leaves_directory(value):

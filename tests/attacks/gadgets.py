@@ -53,7 +53,7 @@ PICKLESCAN: Final[list[Gadget]] = [
     ("GHSA-q77w-mwjj-7mqx", "asyncio.unix_events", "_UnixSubprocessTransport._start", (EMPTY_DICT, COMMAND, NEWTRUE)),  # CVE-2025-71364
     ("GHSA-m273-6v24-x4m4", "distutils.file_util", "write_file", (TEXT("x"), EMPTY_LIST)),
     ("GHSA-4675-36f9-wf6r", "ctypes", "WinDLL", (TEXT("kernel32.dll"),)),  # CVE-2025-71323
-    ("GHSA-m7j5-r2p5-c39r", "logging", "FileHandler", (TEXT("x"),)),
+    ("GHSA-m7j5-r2p5-c39r", "logging", "FileHandler", (TEXT("x"),)),  # CVE-2026-56304
     ("GHSA-9726-w42j-3qjr", "io", "FileIO", (TEXT("/etc/hosts"), TEXT("r"))),  # CVE-2026-53872
     ("GHSA-9726-w42j-3qjr", "urllib.request", "urlopen", (TEXT("x"), NONE)),
     ("GHSA-84r2-jw7c-4r5q", "pydoc", "locate", (TEXT("os"),)),  # CVE-2025-71320

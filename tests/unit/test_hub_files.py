@@ -33,9 +33,12 @@ E, W = Level.ERROR, Level.WARNING
         ({"auto_map": {"AutoModel": "../../other.Model"}}, {("SL824", E)}),
         ({"text_config": {"auto_map": {"AutoModel": "m.Model"}}}, {("SL821", W)}),
         ({"custom_pipelines": {"p": {"impl": "pipe.Pipe", "pt": []}}}, {("SL821", W)}),
-        ({"trust_remote_code": True}, {("SL827", W)}),
+        ({"trust_remote_code": True}, {("SL827", W)}),  # CVE-2026-5241
         ({"tokenizer_args": {"trust_remote_code": "True"}}, {("SL827", W)}),
         ({"_attn_implementation": "owner/kernel"}, {("SL822", E)}),
+        ({"_attn_implementation_internal": "owner/kernel"}, {("SL822", E)}),  # CVE-2026-4372
+        ({"text_config": {"_attn_implementation_internal": "owner/kernel"}}, {("SL822", E)}),
+        ({"attn_implementation": {"": "sdpa", "vision_config": "owner/kernel@main:layer"}}, {("SL822", E)}),
         ({"experts_implementation": "owner/kernel:layer"}, {("SL822", E)}),
         ({"in_features": 3, "activation_function": "os.system"}, {("SL823", E)}),
         ({"in_features": 3, "activation_function": "my.module.Act"}, {("SL823", W)}),
@@ -64,6 +67,7 @@ def test_code_that_a_configuration_names_is_found(config: Any, expected: set[tup
 ORDINARY = [
     {"model_type": "bert", "architectures": ["BertModel"], "hidden_act": "gelu", "activation_function": "gelu_new"},
     {"auto_map": None, "trust_remote_code": False, "_attn_implementation": "sdpa", "attn_implementation": None},
+    {"model_type": "qwen2_vl", "_attn_implementation": {"": "sdpa", "vision_config": "eager", "text_config": None}},
     {"in_features": 3, "activation_function": "torch.nn.modules.activation.Tanh"},
     [{"idx": 0, "path": "", "type": "sentence_transformers.models.Transformer"},
      {"path": "1_Pooling", "type": "sentence_transformers.models.Pooling"}],

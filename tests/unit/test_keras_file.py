@@ -105,7 +105,7 @@ TECHNIQUES = {
     "dataset": (layer("Lambda", function=obj("keras.datasets.mnist", "function", "load_data")), "SL803"),
     "vocabulary": (layer("StringLookup", vocabulary="/etc/passwd"), "SL806"),  # CVE-2025-12058
     "vocabulary by address": (layer("TextVectorization", vocabulary="http://host/v.txt"), "SL806"),
-    "saved model": (layer("TFSMLayer", filepath="/tmp/model", call_endpoint="serving_default"), "SL806"),
+    "saved model": (layer("TFSMLayer", filepath="/tmp/model", call_endpoint="serving_default"), "SL806"),  # CVE-2026-1462
     "torch module": (layer("TorchModuleWrapper", module=base64.b64encode(HOSTILE).decode()), "SL101"),  # CVE-2025-49655
     "graph function": (layer("TFOpLambda", function="io.write_file"), "SL803"),
     "python function": (layer("TFOpLambda", function="numpy_function"), "SL803"),
