@@ -197,6 +197,12 @@ def _gguf() -> Format:
     return GgufFile()
 
 
+def _ggml() -> Format:
+    from safeload.formats.ggml_file import GgmlFile
+
+    return GgmlFile()
+
+
 def _onnx() -> Format:
     from safeload.formats.onnx_file import OnnxFile
 
@@ -404,6 +410,7 @@ FORMATS: Final[tuple[Format, ...]] = (
     _Reader("zip", first.looks_like_zip, _zip, b"P"),
     _Reader("safetensors", first.may_be_safetensors, _safetensors),
     _Reader("gguf", first.may_be_gguf, _gguf, b"G"),
+    _Reader("ggml", first.may_be_ggml, _ggml, b"lfta"),
     _Reader("npy", first.may_be_npy, _npy, b"\x93"),
     _Reader("tflite", first.may_be_tflite, _tflite),
     _Reader("onnx", first.may_be_onnx, _onnx, first.MODEL_TAGS),

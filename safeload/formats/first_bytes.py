@@ -26,6 +26,7 @@ __all__ = [
     "may_be_coreml_weights",
     "may_be_dcp_metadata",
     "may_be_fasttext",
+    "may_be_ggml",
     "may_be_gguf",
     "may_be_graph_text",
     "may_be_json",
@@ -118,6 +119,11 @@ def may_be_dcp_metadata(source: Source) -> bool:
 def may_be_gguf(source: Source) -> bool:
     """GGUF's magic."""
     return source.head(4) == b"GGUF"
+
+
+def may_be_ggml(source: Source) -> bool:
+    """The magics of GGML's files before GGUF."""
+    return source.head(4) in (b"lmgg", b"fmgg", b"tjgg", b"algg")
 
 
 def may_be_npy(source: Source) -> bool:

@@ -82,7 +82,8 @@ def diagnose(source: Source) -> tuple[str, str, str]:
     what = _magic(head, _FOREIGN)
     if what is not None:
         rule = "SL222" if what.endswith((" archive", " data")) else "SL501"
-        return rule, f"{what}: safeload does not read it, and says nothing about what is in it", ""
+        hint = "unpack it, and scan the directory that comes out" if rule == "SL222" else ""
+        return rule, f"{what}: safeload does not read it, and says nothing about what is in it", hint
     text = _text(head, source.size)
     if text is not None:
         first = text.lstrip("\ufeff \t\r\n").partition("\n")[0].strip()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
+from tests.forge_ggml import ggml
 from tests.forge_text_models import fasttext, msgpack, object_array, sentencepiece, word2vec
 from tests.formats_page import FormatRow
 
@@ -12,6 +13,23 @@ __all__ = ["ROWS"]
 _STREAM: Final = b"cos\nsystem\n(S'true'\ntR."
 
 ROWS: Final = [
+    FormatRow(
+        format="ggml",
+        title="GGML before GGUF",
+        written_by="whisper.cpp; llama.cpp and ggml's examples until 2023, their adapters included",
+        reads="numbers, vocabulary and every tensor's place to the last byte; of the oldest magic, the forms of the programs named",
+        order=12,
+        benign={
+            "a language model": lambda: ggml(b"tjgg", version=3, scores=True),
+            "a speech model": lambda: ggml(numbers=11, counted=True, filters=True),
+            "an adapter": lambda: ggml(b"algg", version=1),
+        },
+        hostile={
+            "a tensor behind the end of the file": (lambda: ggml(b"tjgg", version=3, scores=True)[:-1], "SL851"),
+            "a vocabulary of 2³² words": (lambda: b"tjgg\3\0\0\0" + b"\xff" * 64, "SL851"),
+            "bytes behind the last tensor": (lambda: ggml(b"tjgg", version=3, scores=True) + _STREAM, "SL851"),
+        },
+    ),
     FormatRow(
         format="msgpack",
         title="msgpack",
