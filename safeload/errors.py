@@ -21,6 +21,8 @@ SafeloadError                        the root: .message .where .hint
 ├── LockfileError                    also ValueError: the lockfile is torn, unknown or contradictory
 ├── PolicyError                      also ValueError: the policy is not valid
 ├── UsageError                       also ValueError, and ArgumentError under it also TypeError
+├── UnopenedError                    also OSError: the path cannot be opened, for another reason than the three below
+│   └── NoDirectoryError             also NotADirectoryError: a part of the path is a file
 ├── NotSeekableError                 also AttributeError or io.UnsupportedOperation, as torch.load raises
 └── MissingExtraError                also ImportError: names the extra to install
 ```
@@ -40,7 +42,8 @@ from typing import Any, Self
 def _remake(cls: type[SafeloadError], state: dict[str, Any]) -> SafeloadError:
     """Rebuild an error on the other side of a process boundary."""
     error = cls.__new__(cls)
-    error.__dict__.update(state)
+    for name, value in state.items():
+        setattr(error, name, value)  # some are slots of a second base
     error.args = (str(error),)
     return error
 
@@ -207,6 +210,28 @@ class UsageError(SafeloadError, ValueError):
 
 class ArgumentError(UsageError, TypeError):
     """An argument is of a type that has no meaning here."""
+
+
+class UnopenedError(SafeloadError, OSError):
+    """The system does not open the path: links that lead to each other, a name that is too long, a socket, too many open files.
+
+    Attributes:
+        errno: The system's number.
+        strerror: Its words.
+        filename: The path.
+    """
+
+    def __init__(self, error: OSError, path: str, *, where: str) -> None:
+        self.errno, self.strerror, self.filename = error.errno, error.strerror, path
+        super().__init__(f"cannot be opened: {(error.strerror or 'for no reason that is given').lower()}", where=where)
+
+    def __reduce__(self) -> tuple[Callable[..., SafeloadError], tuple[Any, ...]]:
+        said = {"errno": self.errno, "strerror": self.strerror, "filename": self.filename}
+        return (_remake, (type(self), {**self.__dict__, **said}))
+
+
+class NoDirectoryError(UnopenedError, NotADirectoryError):
+    """A part of the path that would have to be a directory is none."""
 
 
 class NotSeekableError(SafeloadError, AttributeError):

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Final
 
 from safeload.errors import LockfileError
 from safeload.findings import escape
+from safeload.path_arguments import path_text, system_said
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -50,10 +51,12 @@ def find(
     for said_by, named in (("the lock argument", argument), (ENVIRONMENT, env.get(ENVIRONMENT))):
         if named is None:
             continue
-        text = os.fspath(named)
+        text = path_text(named, said_by)
         if not text:
             return None
-        if not _is_there(text):
+        with system_said():
+            there = _is_there(text)
+        if not there:
             raise LockfileError(f"{said_by} names a lockfile that does not exist", where=escape(text, 1000), hint="run 'safeload lock'")
         return _path(text)
     return next((_path(os.path.join(place, LOCK_NAME)) for place in upwards(start) if _is_there(os.path.join(place, LOCK_NAME))), None)

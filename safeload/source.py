@@ -33,6 +33,7 @@ from safeload.findings import Origin, escape
 from safeload.lean_dataclass import dataclass
 from safeload.one_pass import Range, Share, run
 from safeload.parallel import Crc
+from safeload.path_arguments import system_said
 from safeload.remote import Address, Ranges
 
 __all__ = ["Limits", "Reading", "Source", "Together"]
@@ -148,7 +149,9 @@ class _FileDescriptor:
     def __init__(self, path: str) -> None:
         self.opened_ns = time.time_ns()  # before the first look at the file
         # O_NONBLOCK: opening a FIFO by mistake must not hang for a writer that never comes.
-        self.fd = os.open(path, os.O_RDONLY | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0) | getattr(os, "O_NONBLOCK", 0))
+        flags = os.O_RDONLY | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0) | getattr(os, "O_NONBLOCK", 0)
+        with system_said():
+            self.fd = os.open(path, flags)
         try:
             info = os.fstat(self.fd)
             if stat.S_ISDIR(info.st_mode):

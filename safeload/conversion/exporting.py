@@ -30,6 +30,7 @@ from safeload.formats.index_file import is_index, read_index
 from safeload.formats.manifest import KEY, SIDECAR_KEY, beside_manifest, manifest_of
 from safeload.hashing.crc import crc32
 from safeload.lean_dataclass import dataclass
+from safeload.path_arguments import path_text, system_said
 from safeload.policy import Policy, snippet
 from safeload.program import StorageSpec
 from safeload.source import Limits, Reading, Source
@@ -110,6 +111,7 @@ def _region(source: Source, spec: StorageSpec) -> Iterator[Any]:
             yield out
 
 
+@system_said()
 def export(
     src: str | os.PathLike[str], dst: str | os.PathLike[str], *, force: bool = False, policy: Any = None, limits: Limits | None = None
 ) -> Written:
@@ -135,7 +137,7 @@ def export(
         MalformedError: the source is not what it claims to be.
     """
     reading = Reading(limits=limits or Limits())
-    path, origin = Path(dst), Path(src)
+    path, origin = Path(path_text(dst, "dst")), Path(path_text(src, "src"))
     check_destination(path, [origin.stat()], force=force)
     allowed = Context.of(policy, lock=False).policy
     with _opened(origin, reading) as held:

@@ -19,6 +19,7 @@ from safeload.errors import ArgumentError, PinError, UsageError
 from safeload.findings import escape
 from safeload.formats.index_file import is_index, read_index
 from safeload.formats.manifest import Manifest, beside_manifest, manifest_of
+from safeload.path_arguments import path_text, system_said
 from safeload.source import Limits, Reading, Source
 
 if TYPE_CHECKING:
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 __all__ = ["check", "convert", "source_digests"]
 
 
+@system_said()
 def convert(
     src: Any,
     dst: str | os.PathLike[str] | None = None,
@@ -154,12 +156,13 @@ def _check_record(context: Context, target: Target, path: Path | None, *, keeps_
 def _destination(src: Any, dst: str | os.PathLike[str] | None) -> Path | None:
     if dst is None:
         return None
-    path = Path(dst)
+    path = Path(path_text(dst, "dst"))
     if path.is_dir() and isinstance(src, (str, os.PathLike)):
         return path / default_destination(src).name
     return path
 
 
+@system_said()
 def check(
     src: Any, dst: str | os.PathLike[str], *, policy: Any = None, limits: Limits | None = None, progress: Progress | None = None
 ) -> CheckResult:
@@ -180,7 +183,7 @@ def check(
         UsageError: `dst` has no manifest.
     """
     reading = Reading(limits=limits or Limits())
-    path = Path(dst)
+    path = Path(path_text(dst, "dst"))
     paths = read_index(path)[1] if is_index(path) else [path]
     with open_joined(paths, reading) as joined:
         manifest = manifest_of(joined.metadata[0], beside_manifest(joined.metadata[0], path.parent, reading.limits))

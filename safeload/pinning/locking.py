@@ -12,6 +12,7 @@ from safeload.context import Context
 from safeload.errors import PolicyError, UsageError
 from safeload.findings import Finding, Level, Outcome, Report, escape
 from safeload.lockfile import LOCK_NAME, LockedFile, Lockfile, Model, find, read, update
+from safeload.path_arguments import path_text, system_said
 from safeload.pinning.elsewhere import with_sources
 from safeload.pinning.looking import Progress, Seen, look
 from safeload.pinning.signers import SignerEntry, renew_signers
@@ -87,6 +88,7 @@ class LockResult:
         return Outcome.ALLOWED
 
 
+@system_said()
 def lock(
     *paths: str | os.PathLike[str],
     lock: str | os.PathLike[str] | None = None,
@@ -165,7 +167,7 @@ def lock(
 
 def _lock_to_write(argument: str | os.PathLike[str] | None, *, exists: bool) -> Path:
     """The lockfile that is to be changed: named, in force, or new in the working directory."""
-    named = os.fspath(argument) if argument is not None else os.environ.get(_ENVIRONMENT)
+    named = path_text(argument, "lock") if argument is not None else os.environ.get(_ENVIRONMENT)
     # A lockfile that is named need not exist: it is made, in that place.
     path = Path(named).absolute() if named else find(argument=argument) or Path.cwd() / LOCK_NAME
     if exists and not os.path.lexists(path):

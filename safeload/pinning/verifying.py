@@ -13,6 +13,7 @@ from safeload.context import Context
 from safeload.errors import ArgumentError, LockfileError, UsageError
 from safeload.findings import Finding, Outcome, escape
 from safeload.lockfile import Lockfile, Model, Pin, compare, complete_check, find, locate, lock_relative
+from safeload.path_arguments import system_said
 from safeload.pinning.looking import Progress, said, through
 from safeload.pinning.signed import SignatureEntry, SigningCheck
 from safeload.signatures import read_lock
@@ -87,6 +88,7 @@ class _Held:
     size: int | None = None
 
 
+@system_said()
 def verify(
     *paths: str | os.PathLike[str], lock: str | os.PathLike[str] | None = None, policy: Any = None, progress: Progress | None = None
 ) -> VerifyResult:

@@ -8,10 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from safeload.directory import files_below
-from safeload.errors import ArgumentError, SafeloadError, UsageError
+from safeload.errors import SafeloadError, UsageError
 from safeload.findings import escape
 from safeload.formats.index_file import is_index, read_index
 from safeload.lockfile import Lockfile, locate, lock_relative, own_names
+from safeload.path_arguments import path_text
 from safeload.pinning.elsewhere import file_name
 from safeload.remote import Address, is_address
 
@@ -60,9 +61,7 @@ def plan_of(paths: Sequence[str | os.PathLike[str]], where: Path, old: Lockfile,
     wishes: dict[str, Wish] = {}
     whole: set[str] = set()
     for given in paths:
-        if not isinstance(given, (str, os.PathLike)):
-            raise ArgumentError(f"a path is needed, not {escape(type(given).__name__)}")
-        path = os.fspath(given)
+        path = path_text(given, "one of the paths")
         if isinstance(given, str) and is_address(given):
             found = Address.of(given)
             if isinstance(found, Address):
