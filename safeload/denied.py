@@ -86,7 +86,18 @@ _EVERYTHING: Final = {
 # Plain data inside modules that are denied as a whole.
 _EXEMPT: Final = frozenset(
     """
-    types.SimpleNamespace http.HTTPStatus signal.Signals io.BytesIO io.StringIO logging.Logger logging.getLogger
+    types.SimpleNamespace http.HTTPStatus signal.Signals io.BytesIO io.StringIO _io.BytesIO _io.StringIO logging.Logger
+    logging.getLogger
+    torch.utils.data.dataset.TensorDataset torch.utils.data.dataset.StackDataset torch.utils.data.dataset.ConcatDataset
+    torch.utils.data.dataset.ChainDataset torch.utils.data.dataset.Subset torch.utils.data.sampler.SequentialSampler
+    torch.utils.data.sampler.RandomSampler torch.utils.data.sampler.SubsetRandomSampler
+    torch.utils.data.sampler.WeightedRandomSampler torch.utils.data.sampler.BatchSampler
+    torch.utils.data.distributed.DistributedSampler
+    torch.distributed.checkpoint.metadata.Metadata torch.distributed.checkpoint.metadata.MetadataIndex
+    torch.distributed.checkpoint.metadata.StorageMeta torch.distributed.checkpoint.metadata.TensorProperties
+    torch.distributed.checkpoint.metadata.TensorStorageMetadata torch.distributed.checkpoint.metadata.BytesStorageMetadata
+    torch.distributed.checkpoint.metadata.ChunkStorageMetadata torch.distributed.checkpoint.metadata._MEM_FORMAT_ENCODING
+    torch.distributed.checkpoint.filesystem._StorageInfo
     torch.testing._internal.two_tensor.TwoTensor
     joblib.numpy_pickle.NumpyArrayWrapper
     builtins.bool builtins.bytearray builtins.bytes builtins.complex builtins.dict builtins.float builtins.frozenset builtins.int

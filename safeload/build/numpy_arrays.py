@@ -81,7 +81,7 @@ class ArrayParts:
 
     def kind_of(self, value: Any) -> int | None:
         """The machine's kind of a value, by its exact type; None when it is no numpy value."""
-        if type(value) is np.ndarray:
+        if type(value) is np.ndarray or id(value) in self._empty:
             return k.NPARRAY
         if id(value) in self._types:
             return k.NPDTYPE
@@ -130,6 +130,24 @@ class ArrayParts:
         else:
             flat = np.zeros(shape, dtype)
         return flat if isinstance(order, str) else flat.transpose(order)
+
+    def make_array_of(self, kind: Any) -> tuple[Any, bool]:
+        """An empty array of a class that policy allows, and whether that class takes its state in its own way.
+
+        Raises:
+            MalformedError: it is no class of arrays.
+            UnsupportedError: the class itself raised.
+        """
+        if not isinstance(kind, type) or not issubclass(kind, np.ndarray):
+            raise MalformedError("an array of a class that is no array").under("SL303")
+        try:
+            made: Any = np.ndarray.__new__(kind, (0,), np.int8)
+        except Exception as error:  # what the class does to each new array
+            raise UnsupportedError(f"an array of {escape(kind.__qualname__)} cannot be made: {escape(str(error))}") from error
+        own = getattr(kind, "__setstate__", None) is not np.ndarray.__setstate__
+        if not own:
+            self._empty[id(made)] = made
+        return made, own
 
     def fill_array(self, array: Any, shape: tuple[int, ...], dtype: Any, order: str, data: bytes) -> None:
         """Give an empty array its contents, once: a second time would free memory that views look into."""

@@ -314,6 +314,11 @@ class TorchModel(RealArrays, Model):
         set_attributes(made, values.check_attributes(state))
         return self.instances.made(made)
 
+    def make_array_of(self, kind: Any, at: int) -> Any:
+        """An array of a class that policy allows, with the class's own way to take its state where it has one."""
+        made, own = self.arrays.make_array_of(kind)
+        return self.instances.made(made) if own else made
+
     # ---- state
 
     def empty_of(self, target: Any) -> str | None:

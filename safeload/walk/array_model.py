@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from safeload.errors import MalformedError
+from safeload.errors import MalformedError, RefusedError
 from safeload.program import Call
 from safeload.walk import kinds as k
 
@@ -32,6 +32,10 @@ class ArrayAnswers:
     def set_array_type(self, dtype: Any, described: ArrayType) -> None:
         """Let a dtype value be what its state says."""
         dtype.args = (described,)
+
+    def make_array_of(self, kind: Any, at: int) -> Any:
+        """An empty array of a class that policy allows; only a build that may import has any."""
+        raise RefusedError("classes that policy allows are built by safeload.load only", where=f"@{at}").under("SL103")
 
     def fill_array(self, array: Any, shape: tuple[int, ...], dtype: Any, order: str, data: bytes) -> None:
         """Give an array that was made empty what its state says, once: others may look into its memory by then."""

@@ -118,7 +118,7 @@ def _collections() -> None:
     pairs = _sig(_m(k.LIST, k.TUPLE, k.DICT, k.ODICT))
     _add("collections.OrderedDict", reduce=(_NOTHING, pairs), newobj=(_NOTHING,), result=k.ODICT)
     _add("collections.Counter", reduce=(_NOTHING, _sig(_m(k.DICT))), newobj=(_NOTHING,), result=k.COUNTER)
-    factory = _m(k.TYPE, k.NONE)
+    factory = _m(k.TYPE, k.NONE, k.UNKNOWN)  # one of the program's own is refused as such, inert, or granted
     _add("collections.defaultdict", reduce=(_NOTHING, _sig(factory, _m(k.DICT), required=1)), result=k.DEFAULTDICT)
     _add("collections.deque", reduce=(_NOTHING, _sig(_SEQUENCE, _INT | _NONE, required=1)), result=k.DEQUE)
 
@@ -228,7 +228,7 @@ def _numpy() -> None:
     plain = {0: lambda text: bool(_PLAIN_DTYPE(text))}
     _add("numpy.dtype", reduce=(_sig(_STR, number, number, required=1, texts=plain),), result=k.NPDTYPE)
     for core in ("core", "_core"):
-        _add(f"numpy.{core}.multiarray._reconstruct", reduce=(_sig(_CLASS, _TUPLE, raw),), result=k.NPARRAY)
+        _add(f"numpy.{core}.multiarray._reconstruct", reduce=(_sig(_CLASS | _m(k.UNKNOWN), _TUPLE, raw),), result=k.NPARRAY)
         _add(f"numpy.{core}.multiarray.scalar", reduce=(_sig(_m(k.NPDTYPE), raw),))
         buffer, axes = _m(k.BYTES, k.BYTEARRAY), _TUPLE | _NONE
         _add(

@@ -10,7 +10,7 @@ from typing import Any, Final
 
 import torch as typed_torch
 
-from tests.matrix.row import Row, kinds, with_attributes
+from tests.matrix.row import Row, kinds, of, with_attributes
 from tests.matrix.tensors import DTYPES, row
 
 __all__ = ["ROWS"]
@@ -178,6 +178,7 @@ def _schedulers() -> dict[str, Callable[[], Any]]:
         "ChainedScheduler.state_dict()": lambda: chained().state_dict(),
         "SWALR.state_dict()": lambda: torch.optim.swa_utils.SWALR(optimiser(), swa_lr=0.05).state_dict(),
         "GradScaler.state_dict()": lambda: torch.amp.GradScaler("cpu").state_dict(),
+        "GradScaler, itself": lambda: torch.amp.GradScaler("cpu"),
         "StepLR, the scheduler itself": lambda: made("StepLR"),
         "checkpoint of a training": _checkpoint,
     }
@@ -235,13 +236,23 @@ _CLASSES: Final[dict[str, Callable[[], Any]]] = {
     "PackedSequence": _packed,
     "distributions.Normal": lambda: torch.distributions.Normal(0.0, 1.0),
     "TensorDataset": lambda: torch.utils.data.TensorDataset(torch.ones(2)),
+    "Subset with its sampler": lambda: of(torch.utils.data.Subset([1, 2], [0]), lambda part: [part, torch.utils.data.RandomSampler(part)]),
     "DataLoader": lambda: torch.utils.data.DataLoader([1, 2]),
+    "metadata of torch.distributed.checkpoint": lambda: _described(),  # noqa: PLW0108 - defined below
     "torch.return_types.max": lambda: torch.ones(2, 2).max(0),
     "fx.GraphModule": lambda: torch.fx.symbolic_trace(torch.nn.ReLU()),
     "compiled module": lambda: torch.compile(torch.nn.ReLU(), backend="eager"),
     "ScriptModule": lambda: torch.jit.script(torch.nn.ReLU()),
     "ExportedProgram": lambda: torch.export.export(torch.nn.ReLU(), (torch.ones(1),)),
 }
+
+
+def _described() -> Any:
+    from torch.distributed.checkpoint.metadata import ChunkStorageMetadata, Metadata, TensorProperties, TensorStorageMetadata
+
+    size = torch.Size([2])
+    part = ChunkStorageMetadata(torch.Size([0]), size)
+    return Metadata({"a": TensorStorageMetadata(TensorProperties(dtype=torch.float32), size, [part])})
 
 
 def _distributed() -> dict[str, Callable[[], Any]]:

@@ -11,6 +11,7 @@ import decimal
 import enum
 import fractions
 import functools
+import io
 import ipaddress
 import operator
 import pathlib
@@ -92,6 +93,7 @@ _PYTHON: Final[dict[str, Callable[[], Any]]] = {
     "shared lists": _shared,
     "circles": _circle,
     "150 lists deep": _deep,
+    "type of None": lambda: type(None),
     "types of Python": lambda: [int, float, str, list, dict],
     "exception": lambda: ValueError("a", 1),
     "a function of Python": lambda: len,
@@ -155,6 +157,11 @@ class Inherited(dict[Any, Any]):
     """A dict with a name."""
 
 
+def _nothing() -> int:
+    """A factory."""
+    return 0
+
+
 _LIBRARY: Final[dict[str, Callable[[], Any]]] = {
     "datetime": lambda: [dt.datetime(2024, 1, 2, 3, 4, 5, 6), dt.datetime(2024, 1, 2, tzinfo=dt.UTC, fold=1)],  # noqa: DTZ001 - a row
     "datetime in another zone": lambda: dt.datetime(2024, 1, 2, tzinfo=dt.timezone(dt.timedelta(hours=2), "X")),
@@ -177,6 +184,8 @@ _LIBRARY: Final[dict[str, Callable[[], Any]]] = {
     "object of a class": Thing,
     "subclass of dict": lambda: Inherited(a=1),
     "compiled regular expression": lambda: re.compile("a+"),
+    "defaultdict of a function of one's own": lambda: collections.defaultdict(_nothing, a=1),
+    "BytesIO and StringIO": lambda: [io.BytesIO(b"a"), io.StringIO("b")],
     "functools.partial": lambda: functools.partial(print, 1),
     "operator.itemgetter": lambda: operator.itemgetter(1),
     "array.array": lambda: array.array("f", [1.0]),
@@ -227,6 +236,7 @@ def _arrays() -> dict[str, Callable[[], Any]]:
         "array of arrays": lambda: _of_arrays(),  # noqa: PLW0108 - defined below
         "variable-width strings": lambda: np.array(["a", "bcd"], dtype=np.dtypes.StringDType()),
         "matrix": lambda: _array("d").view(np.matrix),
+        "character array": lambda: np.char.array(["a", "bc"]),
         "recarray": lambda: np.rec.array([(1, 2.0)], dtype=[("a", "i"), ("b", "d")]),
         "masked array": lambda: np.ma.array([1, 2], mask=[True, False]),
         "scalar types": lambda: [np.float32, np.int64, np.bool_],

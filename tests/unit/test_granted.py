@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import collections
 import io
 import pickle
 import sys
@@ -11,6 +12,7 @@ from typing import Any, Self
 
 import pytest
 
+np = pytest.importorskip("numpy")
 torch = pytest.importorskip("torch")
 
 from safeload.build.granted import resolve, safe_global_names  # noqa: E402
@@ -273,3 +275,95 @@ def test_a_subclass_that_is_no_tensor_is_refused() -> None:
     ).encode("latin-1")
     with pytest.raises(MalformedError, match="no tensor"):
         build(raw, grants=grants("Plain"))
+
+
+def nothing() -> int:
+    return 0
+
+
+@pytest.mark.parametrize("protocol", range(6))
+def test_a_granted_function_may_fill_a_defaultdict(protocol: int) -> None:
+    """A GradScaler keeps one. Inert is the whole dictionary, or none of it."""
+    raw = pickle.dumps(collections.defaultdict(nothing, a=[1]), protocol)
+    found = build(raw, grants=grants("nothing"))
+    assert (type(found), found.default_factory, found) == (collections.defaultdict, nothing, {"a": [1]})
+    with pytest.raises(RefusedError):
+        build(raw)
+    inert = build(raw, unknown="inert")
+    assert (inert.global_name, inert.args[0].global_name, inert.items) == ("collections.defaultdict", f"{HERE}.nothing", [("a", [1])])
+
+
+def test_what_is_granted_and_cannot_be_called_is_no_factory() -> None:
+    raw = f"ccollections\ndefaultdict\n(c{HERE}\nPlain\n)RtR.".encode()
+    with pytest.raises(MalformedError, match="callable"):
+        build(raw, grants=grants("Plain"))
+
+
+class Counted(np.ndarray):  # type: ignore[type-arg]
+    """An array with a word of its own, which it carries in its state as numpy's manual says."""
+
+    word = "none"
+
+    def __reduce__(self) -> Any:
+        make, arguments, state = super().__reduce__()
+        return make, arguments, (*state, self.word)
+
+    def __setstate__(self, state: Any) -> None:
+        self.word = state[-1]
+        super().__setstate__(state[:-1])
+
+
+class Picky(np.ndarray):  # type: ignore[type-arg]
+    def __array_finalize__(self, before: Any) -> None:
+        if before is None:
+            raise RuntimeError("only from other arrays")
+
+
+def counted() -> Any:
+    made = np.arange(6.0).reshape(2, 3).view(Counted)
+    made.word = "mine"
+    return made
+
+
+ARRAYS: dict[str, tuple[Callable[[], Any], str]] = {
+    "matrix": (lambda: np.arange(6).reshape(2, 3).view(np.matrix), "numpy.matrix"),
+    "of objects": (lambda: np.array([1, "a"], object).view(np.matrix), "numpy.matrix"),
+    "in Fortran's order": (lambda: np.asfortranarray(np.ones((2, 3))).view(np.matrix), "numpy.matrix"),
+    "with a state of its own": (counted, f"{HERE}.Counted"),
+}
+
+
+@pytest.mark.parametrize("protocol", range(6))
+@pytest.mark.parametrize("name", ARRAYS)
+def test_arrays_of_a_granted_class(name: str, protocol: int) -> None:
+    """With the checks of every other array, unless the class takes its state itself; the same as pickle gives."""
+    make, granted = ARRAYS[name]
+    raw = pickle.dumps(make(), protocol)
+    found = build(raw, grants=frozenset({granted}))
+    assert_same(found, pickle.loads(raw))
+    with pytest.raises(RefusedError):
+        build(raw)
+    assert build(raw, unknown="inert").args[0].global_name == granted
+
+
+FORGED: dict[str, tuple[str, str]] = {
+    "no array": (f"c{HERE}\nPlain", "no array"),
+    "class that raises": (f"c{HERE}\nPicky", "only from other arrays"),
+}
+
+
+@pytest.mark.parametrize("name", FORGED)
+def test_a_class_that_gives_no_array_is_refused(name: str) -> None:
+    cls, match = FORGED[name]
+    raw = f"cnumpy.core.multiarray\n_reconstruct\n({cls}\n(I0\ntS'b'\ntR.".encode()
+    with pytest.raises(SafeloadError, match=match):
+        build(raw, grants=grants("Plain", "Picky"))
+
+
+@pytest.mark.parametrize("times", [1, 2])
+def test_the_state_of_a_granted_array_is_checked_and_given_once(times: int) -> None:
+    """numpy would read past short bytes' end if it trusted them, and free memory under views the second time."""
+    state = b"(I1\n(I4\nt" + b"cnumpy\ndtype\n(S'f4'\ntR" + b"I00\nS'" + (b"A" * (15 if times == 1 else 16)) + b"'\nt"
+    raw = b"cnumpy.core.multiarray\n_reconstruct\n(cnumpy\nmatrix\n(I0\ntS'b'\ntR" + (state + b"b") * times + b"."
+    with pytest.raises(MalformedError, match="15" if times == 1 else "BUILD gives"):
+        build(raw, grants=frozenset({"numpy.matrix"}), encoding="latin1")

@@ -242,7 +242,8 @@ def test_policies_made_in_code_are_checked_too() -> None:
     torch._dynamo.guards.GuardBuilder.get torch._inductor.codecache.compile_file torch.utils.cpp_extension.load
     torch.package.PackageImporter torch.distributed.rpc.rpc_sync torch.fx.graph_module.reduce_graph_module numpy.load
     numpy.f2py.crackfortran.getlincoef numpy.testing.rundocs joblib.load dill.loads cloudpickle.loads copyreg.add_extension
-    weakref.finalize _thread.start_new_thread _posixsubprocess.fork_exec
+    torch.utils.data.dataloader.DataLoader torch.utils.data.datapipes.utils.decoder.basichandlers
+    torch.distributed.checkpoint.filesystem.FileSystemReader weakref.finalize _thread.start_new_thread _posixsubprocess.fork_exec
     """.split(),  # noqa: SIM905 — a table for people
 )
 def test_names_that_reach_everything_can_never_be_granted(name: str) -> None:
@@ -287,7 +288,8 @@ def test_what_is_not_one_exact_name_cannot_be_granted(name: str) -> None:
     builtins.set builtins.ValueError torch.nn.modules.linear.Linear torch.optim.adam.Adam mypkg.types.Config
     mypkg.code.Tokens mypkg.signal.Filter numpy.random.mtrand.RandomState sklearn.tree._classes.DecisionTreeClassifier
     transformers.training_args.TrainingArguments io.BytesIO pathlib.PosixPath datetime.datetime mypkg.Outer.Inner
-    fairseq.data.dictionary.Dictionary
+    fairseq.data.dictionary.Dictionary _io.BytesIO torch.utils.data.dataset.TensorDataset torch.utils.data.sampler.RandomSampler
+    torch.distributed.checkpoint.metadata.Metadata
     """.split(),  # noqa: SIM905 — a table for people
 )
 def test_ordinary_classes_can_be_granted(name: str) -> None:
