@@ -299,7 +299,7 @@ def test_what_is_granted_and_cannot_be_called_is_no_factory() -> None:
         build(raw, grants=grants("Plain"))
 
 
-class Counted(np.ndarray):  # type: ignore[type-arg]
+class Counted(np.ndarray):  # type: ignore[misc, name-defined]
     """An array with a word of its own, which it carries in its state as numpy's manual says."""
 
     word = "none"
@@ -313,7 +313,7 @@ class Counted(np.ndarray):  # type: ignore[type-arg]
         super().__setstate__(state[:-1])
 
 
-class Picky(np.ndarray):  # type: ignore[type-arg]
+class Picky(np.ndarray):  # type: ignore[misc, name-defined]
     def __array_finalize__(self, before: Any) -> None:
         if before is None:
             raise RuntimeError("only from other arrays")
