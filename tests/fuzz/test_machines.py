@@ -69,6 +69,9 @@ class Recorder:
     def spread(self, keys: Any) -> None:
         self.asked.append(("spread", len(keys)))
 
+    def gathered(self, keys: Any) -> None:
+        self.asked.append(("gathered", len(keys)))
+
     def persistent(self, pid: Any, at: int) -> Any:
         self.asked.append(("persistent", at))
         return object()
