@@ -25,9 +25,11 @@ from safeload.policy import Policy
 from safeload.program import StorageSpec
 from safeload.source import Limits, Reading, Source
 
-__all__ = ["convert_file", "default_destination", "opened_input"]
+__all__ = ["SUFFIXES", "convert_file", "default_destination", "opened_input"]
 
-_SUFFIXES: Final = (".pt", ".pth", ".bin", ".ckpt", ".pkl", ".pickle", ".tar", ".th", ".model", ".npz", ".npy", ".jit", ".ptl", ".pt2")
+SUFFIXES: Final = (".pt", ".pth", ".bin", ".ckpt", ".pkl", ".pickle", ".tar", ".th", ".model", ".npz", ".npy", ".jit", ".ptl", ".pt2")
+"""Endings of what is converted: its destination has another in their place."""
+
 _NAMED: Final = {"pytorch_model": "model"}
 
 
@@ -35,7 +37,7 @@ def default_destination(path: str | os.PathLike[str]) -> Path:
     """Where a converted file goes when nobody says: beside it, under the name that loaders look for."""
     source = Path(path)
     stem = source.name.removesuffix(".index.json")
-    while stem.lower().endswith(_SUFFIXES) and "." in stem[1:]:
+    while stem.lower().endswith(SUFFIXES) and "." in stem[1:]:
         stem = stem.rpartition(".")[0]
     return source.with_name(f"{_NAMED.get(stem, stem)}.safetensors")
 

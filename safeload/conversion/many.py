@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from safeload.conversion.arrays import ARRAY_FORMATS
-from safeload.conversion.converting import default_destination
+from safeload.conversion.converting import SUFFIXES, default_destination
 from safeload.conversion.front import convert, source_digests
 from safeload.conversion.results import ConvertResult
 from safeload.directory import files_below
@@ -16,6 +16,7 @@ from safeload.errors import SafeloadError
 from safeload.formats import detect
 from safeload.formats.index_file import is_index, read_index
 from safeload.formats.manifest import Manifest, find_manifest
+from safeload.formats.not_a_model import diagnose
 from safeload.formats.safetensors_file import SafetensorsFile
 from safeload.lean_dataclass import dataclass
 from safeload.source import Limits, Reading, Source
@@ -129,6 +130,8 @@ def _not_taken(path: Path, parts: set[str]) -> str | None:
         return None
     with Source.open(path) as source:
         reader = detect(source)
+        if (reader is None or reader.name == "zip") and path.name.lower().endswith(SUFFIXES) and diagnose(source)[2]:
+            return None  # what is left of a checkpoint, or stands in its place: the conversion says what it is
     if reader is None:
         return "no model, by its content"
     return None if reader.name in _TAKEN or (reader.name == "zip" and path.suffix == ".npz") else f"a {reader.name} file"

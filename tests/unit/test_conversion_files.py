@@ -9,6 +9,7 @@ import os
 import struct
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -389,6 +390,27 @@ def test_a_directory_is_converted_and_the_second_run_finds_it_done(tmp_path: Pat
     assert (tmp_path / "a.pt.safetensors").exists()
     again = {Path(item.path).name: item.outcome for item in convert_tree(tmp_path)}
     assert {name: again[name] for name in ("a.pt", "a.bin", "b.pt")} == {"a.pt": "present", "a.bin": "present", "b.pt": "present"}
+
+
+def test_what_is_left_of_a_checkpoint_is_not_passed_over(tmp_path: Path) -> None:
+    """Who migrates a directory must hear of the download that broke off; text that ends in .pth is another thing."""
+    plain_checkpoint(tmp_path / "a.pt")
+    whole = (tmp_path / "a.pt").read_bytes()
+    (tmp_path / "cut.pt").write_bytes(whole[: len(whole) // 2])
+    (tmp_path / "empty.ckpt").write_bytes(b"")
+    pointer = "version https://git-lfs.github.com/spec/v1\noid sha256:" + 64 * "a" + "\nsize 12\n"
+    (tmp_path / "pytorch_model.bin").write_text(pointer)
+    (tmp_path / "page.pth").write_text("<!DOCTYPE html><html><title>Sign in</title></html>")
+    (tmp_path / "paths.pth").write_text("import site\n")
+    (tmp_path / "raw.bin").write_bytes(bytes(range(7, 200)))
+    with zipfile.ZipFile(tmp_path / "other.pt", "w") as archive:
+        archive.writestr("readme.txt", "nothing")
+    found = {Path(item.path).name: item for item in convert_tree(tmp_path)}
+    refused = {name: item.why for name, item in found.items() if item.outcome == "refused"}
+    assert refused.keys() == {"cut.pt", "empty.ckpt", "pytorch_model.bin", "page.pth"}
+    assert "ends after" in refused["cut.pt"]
+    assert "Git-LFS pointer" in refused["pytorch_model.bin"]
+    assert {name for name, item in found.items() if item.outcome == "skipped"} == {"paths.pth", "raw.bin", "other.pt"}
 
 
 def test_a_file_of_weights_alone_is_not_taken_for_the_whole(tmp_path: Path) -> None:
