@@ -118,19 +118,16 @@ def sides(engine: str | None) -> dict[str, list[str]]:
 
 
 def alternating(
-    commands: Mapping[str, Sequence[str]], tree: str, cwd: Path, rounds: int, until: float, *, warm: int = 1
+    commands: Mapping[str, Sequence[str]], tree: str, cwd: Path, rounds: int, until: float
 ) -> dict[str, list[tuple[float, int]]]:
-    """Seconds and memory of each command over the same tree, in turns; no round begins after `until`, but for the first that counts."""
+    """Seconds and memory of each command over the same tree, in turns; no round but the first begins after `until`."""
     taken: dict[str, list[tuple[float, int]]] = {name: [] for name in commands}
-    for turn in range(rounds + warm):
-        if turn > warm and time.monotonic() > until:
+    for turn in range(rounds):
+        if turn and time.monotonic() > until:
             break
         for name, command in commands.items():
-            if taken[name] and taken[name][-1][0] == float("inf"):
-                continue
-            found = once([*command, tree], cwd)
-            if turn >= warm or found[0] == float("inf"):
-                taken[name].append(found)
+            if not taken[name] or taken[name][-1][0] != float("inf"):
+                taken[name].append(once([*command, tree], cwd))
     return taken
 
 
@@ -175,6 +172,8 @@ def main() -> None:
         with cluster(folder) as engine:
             commands = sides(engine)
             slow = {name: commands.pop(name) for name in ("modelaudit",) if name in commands}
+            for command in commands.values():  # the tree was just written, so it is in memory; now the programs are, too
+                once([*command, "registry/00000"], folder)
             taken = alternating(commands, "registry", folder, asked.rounds, until)
         summed_up(taken, files, result)
         for name in ("safeload", "safeload_2", "safeload_dask"):
@@ -183,7 +182,7 @@ def main() -> None:
         if slow and asked.slow:
             # A part of the tree, beside safeload on the same part: by the file, it is the start that counts for safeload.
             fill(folder / "part", asked.slow, model)
-            both = alternating({"safeload_part": commands["safeload"], **slow}, "part", folder, 1, until, warm=0)
+            both = alternating({"safeload_part": commands["safeload"], **slow}, "part", folder, 1, until)
             summed_up(both, asked.slow, result)
             result["part_files"] = asked.slow
             ratio("safeload_to_modelaudit", both["safeload_part"], both["modelaudit"], result)

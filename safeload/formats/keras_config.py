@@ -136,10 +136,14 @@ class _Walker:
     def walk(self, root: Any) -> None:
         """Judge every node."""
         todo: list[tuple[str, Any]] = [("", root)]
+        seen: set[int] = set()  # in YAML one node may stand in many places, itself included
         for _ in range(_NODES):
             if not todo:
                 return
             path, node = todo.pop()
+            if id(node) in seen:
+                continue
+            seen.add(id(node))
             if isinstance(node, dict):
                 if _is_code([node.get("code"), node.get("defaults"), node.get("closure")]):
                     self.notes.add("SL802", f"marshalled Python code{_at(path)}")

@@ -301,7 +301,8 @@ def test_other_yaml_is_no_model(text: str) -> None:
         "? class_name # that is a key\n: Lambda\n? config\n: {function: [CODE, null, null], function_type: lambda}\n",
         "x: &a {class_name: Lambda, config: {function: [CODE, null, null], function_type: lambda}}\nclass_name: W\nconfig: {layer: *a}\n",
         "class_name: Sequential\nconfig:\n  layers:\n  - !!python/object/apply:os.system ['true']\n",
-        "class_name: Model\nconfig: &a [*a, *a]\n",
+        "class_name: Model\nconfig: &a [*a, *a, !!python/object/apply:os.system ['true']]\n",
+        "class_name: Model\nconfig: &a {x: *a, y: *a, z: {class_name: system, module: os, config: {}}}\n",
         "class_name: Model\nconfig: 1\nx: '" + "x" * (1 << 20) + "'\n",
     ],
 )
