@@ -70,13 +70,14 @@ def registry() -> list[str]:
         lines.append(f"Measured on {machine(result)}. The program printed `registry.jsonl`.\n")
         lines += lines_of([result])
         lines += ["\n| command | files | seconds, median | files a second | peak of one process |", "|---|---:|---:|---:|---:|"]
-        for name, files in (
-            ("safeload", "files"), ("safeload_2", "files"), ("safeload_dask", "files"), ("picklescan", "files"),
-            ("safeload_part", "part_files"), ("modelaudit", "part_files"),
+        for name, files, command in (
+            ("safeload", "files", "`safeload scan`"), ("safeload_2", "files", "`safeload scan --jobs 2`"),
+            ("safeload_dask", "files", "`safeload scan --engine dask://…`, two workers"), ("picklescan", "files", "picklescan"),
+            ("safeload_part", "part_files", "`safeload scan`, of a part"), ("modelaudit", "part_files", "modelaudit, of that part"),
         ):  # fmt: skip
             if f"{name}_s" in result:
                 cells = f"{result[files]:,} | {result[f'{name}_s']} | {result[f'{name}_files_per_s']} | {result[f'{name}_peak_mb']} MB"
-                lines.append(f"| {name.removesuffix('_part')} | {cells} |")
+                lines.append(f"| {command} | {cells} |")
     return lines
 
 
