@@ -21,8 +21,12 @@ if TYPE_CHECKING:
 
 __all__ = ["made_bytes"]
 
-_STREAM: Final = 64 << 20  # bytes: a longer stream is refused without a word on what its calls would get
+# A longer stream is refused without a word on what its calls would get: a value takes far more memory than its opcode.
+_STREAM: Final = 64 << 20  # bytes
+_OPCODES: Final = 2_000_000
+_FILLING: Final = 1 << 20  # bytes; picklers write frames of 64 KiB
 _KEPT: Final = 64 << 20
+_MOST: Final = 256  # byte strings, each of which is read like a file
 _VISITED: Final = 1_000_000
 
 
@@ -33,11 +37,11 @@ def made_bytes(part: StreamPart, reading: Reading) -> dict[bytes, int]:
     """
     walked, start = part.walk, 0
     at = walked.end if walked.end is not None else walked.error_offset
-    if at - part.offset > _STREAM:
+    if at - part.offset > _STREAM or walked.walker.opcodes > _OPCODES:
         return {}
     if walked.end is None:
         # A frame ends within the data, or it is refused where it begins. Of these opcodes it may end behind any.
-        filling = b"N" * min(len(part.data) - at, _STREAM)
+        filling = b"N" * min(len(part.data) - at, _FILLING)
         walked = walk(bytes(part.data[part.offset : at]) + filling + b".", limits=reading.limits, encoding=reading.encoding)
         start = part.offset
         if walked.end is None:
@@ -61,7 +65,7 @@ class _Listening(Model):
         return super()._inert_call(op, callee, modelled, args, kwargs, at)
 
     def _look_at(self, todo: list[Any], at: int) -> None:
-        while todo and self._visits > 0:
+        while todo and self._visits > 0 and len(self.got) < _MOST:
             self._visits -= 1
             value = todo.pop()
             if isinstance(value, (bytes, bytearray)) and len(value) <= self._bytes:

@@ -230,7 +230,7 @@ def _hidden_files(source: Source, reading: Reading, contents: Contents, members:
 
     found = Contents(format=contents.format)
     read_members(source, Archive(members=tuple(members)), reading, found)
-    told = [item.member for item in found.findings if item.level is Level.ERROR]
+    told = [item.member for item in found.findings if item.level is Level.ERROR or item.rule == "SL217"]  # or too deep to be seen
     told += [part.member for part in found.parts if any(item.level is Level.ERROR for item in part.walk.findings)]
     dangerous = {member.partition("!")[0] for member in told if member is not None}
     known = {part.member for part in contents.parts}

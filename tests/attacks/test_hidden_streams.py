@@ -202,6 +202,14 @@ def test_a_model_in_bytes_that_a_call_makes_is_looked_at(inner: bytes, end: byte
         assert any(item.rule == "SL101" and item.subject == "os.system" and "bytes@" in (item.member or "") for item in report.findings)
 
 
+def test_values_of_a_long_stream_are_not_made_to_explain_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A value takes far more memory than its opcode, and the stream is refused anyway."""
+    data = forge.stream(forge.PROTO(2), forge.call("torch.storage", "_load_from_bytes", _encoded(HOSTILE)), forge.STOP)
+    refused(data, "SL101", subject="os.system")
+    monkeypatch.setattr("safeload.formats.made_bytes._OPCODES", 3)
+    refused(data, "SL103", level=Level.WARNING)
+
+
 def test_bytes_that_calls_make_and_nobody_gets_are_data() -> None:
     """The same bytes in a list of the result."""
     data = forge.stream(forge.PROTO(2), forge.EMPTY_LIST, _encoded(HOSTILE), forge.APPEND, forge.STOP)
