@@ -47,6 +47,9 @@ EXTENSIONS: Final = (
 )  # fmt: skip
 # Tests of the walker and of what hangs on its verdict: these run again on the uncompiled machine.
 WALKER_TESTS: Final = ("tests/unit/test_walk*.py", "tests/unit/test_machine*.py", "tests/property", "tests/attacks")
+# Compiling as users do takes a minute of a core for each Python. `shared` and `wheel` do; the sessions that test what is around the
+# machine, or only another Python, take the same source with less optimisation, in a third of the time.
+COMPILED_SOON: Final = {"CFLAGS": "-O1 -g0"}
 
 
 def group(*names: str) -> tuple[str, ...]:
@@ -81,7 +84,8 @@ def fresh(session: nox.Session, where: Path, installs: list[list[str]], constrai
         session.run(sys.executable, "-m", "venv", "--clear", str(where), external=True)
     stamp.unlink(missing_ok=True)
     for wanted in installs:
-        session.run(found, "-m", "pip", "--quiet", "install", *wanted, external=True, env=_pip_env(constraints))
+        # --no-compile: of packages as large as torch and transformers, only what is imported is worth the time
+        session.run(found, "-m", "pip", "--quiet", "install", "--no-compile", *wanted, external=True, env=_pip_env(constraints))
     stamp.write_text(recipe.hexdigest())
     return found
 
@@ -166,7 +170,8 @@ def fuzz(session: nox.Session) -> None:
     shared(session)
     compiled(session)
     streams = os.environ.get("SAFELOAD_FUZZ", str(FUZZ_STREAMS))
-    python(session, "-m", "pytest", "tests", "-k", "fuzz", *session.posargs, env={"SAFELOAD_FUZZ": streams})
+    paths = [path for path in existing(("tests/**/test_*.py",)) if "fuzz" in path or "def test_fuzz" in Path(ROOT, path).read_text()]
+    python(session, "-m", "pytest", *paths, "-k", "fuzz", *session.posargs, env={"SAFELOAD_FUZZ": streams})
 
 
 @nox.session(python=False)
@@ -265,8 +270,8 @@ def wheel(session: nox.Session) -> None:
                     session.error(f"{built.name} ({kind}): {extension} is {'there' if found else 'missing'}")
             if missing := _package_data() - set(names):
                 session.error(f"{built.name} lacks {sorted(missing)}")
-            session.install("--quiet", str(built), env=_pip_env())
-            session.install("--quiet", "--force-reinstall", "--no-deps", str(built), env=_pip_env())
+            session.install("--quiet", "--no-compile", str(built), env=_pip_env())
+            session.install("--quiet", "--no-compile", "--force-reinstall", "--no-deps", str(built), env=_pip_env())
             with session.chdir(scratch):
                 session.run("python", "-I", str(ROOT / "tests" / "wheel_smoke.py"), kind)
             session.log(f"{built.name}: {kind}, {len(names)} members, {built.stat().st_size} bytes")
@@ -291,7 +296,7 @@ def torch_free(session: nox.Session, constraints: Path) -> None:
     with tempfile.TemporaryDirectory(prefix="safeload-torchfree-") as scratch:
         # not editable: an extension for this Python would be left in the source tree, where the next session finds it
         tree = _copy_of_tree(Path(scratch, "tree"))
-        session.install("--quiet", str(tree), *group("test"), env=_pip_env(constraints))
+        session.install("--quiet", "--no-compile", str(tree), *group("test"), env={**_pip_env(constraints), **COMPILED_SOON})
         shutil.rmtree(tree)
         for name in ("tests", "docs"):
             shutil.copytree(ROOT / name, Path(scratch, name), ignore=shutil.ignore_patterns("__pycache__"))
@@ -341,7 +346,8 @@ def services(session: nox.Session) -> None:
     with tempfile.TemporaryDirectory(prefix="safeload-services-") as scratch:
         # not editable, as in torch_free: the workers of a cluster import what is installed
         tree = _copy_of_tree(Path(scratch, "tree"))
-        session.install("--quiet", "--no-compile", f"{tree}[remote,dask]", *group("services"), env=_pip_env())
+        packages = (f"{tree}[remote,dask]", *group("services"))
+        session.install("--quiet", "--no-compile", *packages, env={**_pip_env(), **COMPILED_SOON})
         shutil.rmtree(tree)
         shutil.copytree(ROOT / "tests", Path(scratch, "tests"), ignore=shutil.ignore_patterns("__pycache__"))
         shutil.copy2(ROOT / "pyproject.toml", scratch)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from functools import lru_cache
 from types import MappingProxyType
 from typing import Final
 
@@ -138,11 +139,17 @@ def denied_reason(name: str) -> str | None:
         if "*" in name or "?" in name or "[" in name:
             return "a grant names one global exactly: patterns would grant what nobody has seen"
         return f"'{escape(name, 80)}' is not module.attribute in plain ASCII letters"
+    return _judged(name)
+
+
+@lru_cache(1024)  # a load asks about every name that the program gave to torch, always the same
+def _judged(name: str) -> str | None:
+    """The same for a name of the right form."""
     if name in _EXEMPT or _BUILTIN_EXCEPTION.fullmatch(name) or name == _KERNELS[1]:
         return None
     home, _, last = name.rpartition(".")
     if home in _KERNELS:
-        return denied_reason(f"torch.{last}")
+        return _judged(f"torch.{last}")
     for prefix in _prefixes(name):
         if prefix in DENIED:
             return DENIED[prefix] if prefix == name else f"lies in {prefix}, which {DENIED[prefix]}"
