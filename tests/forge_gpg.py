@@ -21,7 +21,7 @@ OLD: Final = "20200601T000000"
 def gpg(home: Path, *arguments: str, data: bytes | None = None) -> bytes:
     quiet = ["--batch", "--quiet", "--no-tty", "--pinentry-mode", "loopback", "--passphrase", ""]
     command = ["gpg", "--homedir", str(home), *quiet, *arguments]
-    return subprocess.run(command, input=data, capture_output=True, check=True, timeout=60).stdout
+    return subprocess.run(command, input=data, capture_output=True, check=True, timeout=600).stdout
 
 
 @lru_cache(maxsize=1)
@@ -42,5 +42,5 @@ def signed_commit(repository: Path, home: Path, user: str, message: str) -> str:
     settings = ["-c", "user.name=A", "-c", "user.email=a@b", "-c", f"user.signingkey={user}", "-c", "commit.gpgsign=true"]
     env = {**os.environ, "GNUPGHOME": str(home), "GIT_CONFIG_GLOBAL": os.devnull, "GIT_CONFIG_SYSTEM": os.devnull}
     for command in (["init", "-q"], ["add", "-A"], [*settings, "commit", "-q", "-m", message], ["rev-parse", "HEAD"]):
-        done = subprocess.run(["git", "-C", str(repository), *command], check=True, capture_output=True, timeout=60, env=env)
+        done = subprocess.run(["git", "-C", str(repository), *command], check=True, capture_output=True, timeout=600, env=env)
     return done.stdout.decode().strip()

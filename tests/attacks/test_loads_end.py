@@ -50,7 +50,7 @@ from tests.forge_tensors import HOOKS, storage, tensor
 
 pytestmark = [pytest.mark.torch, pytest.mark.slow]
 
-SECONDS = 60  # for all that is done with one file, on a machine that is busy with others; each takes a second or two on an idle one
+SECONDS = 60  # of processor time, for all that is done with one file; each takes a second or two
 LEVELS = 36  # 2**36 values: within what a stream may stand for, and beyond what anybody can wait for
 
 Files = tuple[bytes, dict[str, bytes]]

@@ -29,7 +29,7 @@ def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 
     monkeypatch.setenv("SAFELOAD_CACHE", str(tmp_path / "cache"))
     before = signal.signal(signal.SIGALRM, too_long)
-    signal.alarm(10)
+    signal.alarm(60)
     yield tmp_path / "cache"
     signal.alarm(0)
     signal.signal(signal.SIGALRM, before)

@@ -252,11 +252,11 @@ def test_a_file_that_takes_too_long_is_given_up_and_the_others_are_not(here: Pat
     # The other process imports this module anew, so what stands in must be named, not patched.
     monkeypatch.setattr(worker, "_serve", _serve_slowly)
     names = ["a.pkl", "slow.pkl", "a.pkl", "dies.pkl", "dies.pkl", "a.pkl"]
-    with Worker(context, Settings(timeout=2.0)) as process:
+    with Worker(context, Settings(timeout=6.0)) as process:
         started = time.monotonic()
-        reports = [done.result for done in process.scan([Job(name) for name in names], 2.0)]
-        assert time.monotonic() - started < 60
-    said = {"a.pkl": "None", "slow.pkl": "longer than 2 seconds", "dies.pkl": "died"}
+        reports = [done.result for done in process.scan([Job(name) for name in names], 6.0)]
+        assert time.monotonic() - started < 300
+    said = {"a.pkl": "None", "slow.pkl": "longer than 6 seconds", "dies.pkl": "died"}
     assert len(reports) == len(names)
     for name, report in zip(names, reports, strict=True):
         assert isinstance(report, Report)

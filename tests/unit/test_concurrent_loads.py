@@ -107,9 +107,9 @@ def test_processes(places: tuple[Path, Path], method: str) -> None:
     workers = [context.Process(target=_work, args=(places, answers)) for _ in range(2)]
     for worker in workers:
         worker.start()
-    found = [answers.get(timeout=120) for _ in workers]
+    found = [answers.get(timeout=600) for _ in workers]
     for worker in workers:
-        worker.join(timeout=60)
+        worker.join(timeout=600)
     assert found == [["right", "right", "refused", "refused"]] * 2
     assert [worker.exitcode for worker in workers] == [0, 0]
 

@@ -67,7 +67,7 @@ def test_neither_torch_nor_numpy_is_imported(tmp_path: Path) -> None:
         f"export({str(tmp_path / 'model.safetensors')!r}, {str(tmp_path / 'back.pt')!r})\n"
         "assert not {'torch', 'numpy', 'pickle'} & set(sys.modules) - {'pickle'}, 'imported'"
     )
-    subprocess.run([sys.executable, "-c", code], check=True, timeout=60, cwd=Path(__file__).parents[2])
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=600, cwd=Path(__file__).parents[2])
 
 
 def test_the_same_input_gives_the_same_bytes(tmp_path: Path) -> None:
@@ -81,7 +81,7 @@ def test_the_same_input_gives_the_same_bytes(tmp_path: Path) -> None:
         made = tmp_path / f"{seed}.safetensors"
         code = f"from safeload.conversion import convert; convert({str(source)!r}, {str(made)!r})"
         env = {**os.environ, "PYTHONHASHSEED": seed}
-        subprocess.run([sys.executable, "-c", code], check=True, timeout=60, cwd=Path(__file__).parents[2], env=env)
+        subprocess.run([sys.executable, "-c", code], check=True, timeout=600, cwd=Path(__file__).parents[2], env=env)
         seen.add(sha256(made))
     assert len(seen) == 1
 

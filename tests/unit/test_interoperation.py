@@ -79,7 +79,7 @@ def locks(*, complete: bool = True) -> None:
 
 def run_sigstore(*arguments: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "sigstore", "--trust-config", "config.json", *arguments]
-    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
+    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=600)
 
 
 # ---- ours, read by others

@@ -293,4 +293,4 @@ def test_asking_imports_nothing_that_is_asked_about() -> None:
         "assert set(sys.modules) == before, set(sys.modules) - before\n"
         "assert 'pickle' not in before or 'torch' not in before"
     )
-    subprocess.run([sys.executable, "-c", script], check=True, timeout=60)
+    subprocess.run([sys.executable, "-c", script], check=True, timeout=600)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import random
-import time
 import tracemalloc
 from pathlib import Path
 
@@ -13,6 +12,7 @@ from safeload.findings import Level
 from safeload.formats.base import Contents
 from safeload.formats.safetensors_file import SafetensorsFile
 from safeload.source import Limits, Reading, Source
+from tests.effort import within
 from tests.forge_safetensors import damaged, entry, file_of, random_file
 
 READER = SafetensorsFile()
@@ -168,13 +168,11 @@ def test_a_long_header_costs_no_more_than_its_text(junk: bytes) -> None:
     header = b'{"a":' + junk * (4_000_000 // len(junk))
     data = file_of(header)
     tracemalloc.start()
-    started = time.perf_counter()
-    contents = read(data)
-    took = time.perf_counter() - started
+    with within(10):
+        contents = read(data)
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert contents.error is not None
-    assert took < 2
     assert peak < 10 * len(data)
 
 
@@ -269,10 +267,9 @@ def test_many_tensors_are_read_quickly() -> None:
     """20,000 tensors are an ordinary sharded model; the bound is loose, a quadratic reader misses it by far."""
     header = {f"model.layers.{i}.weight": entry("F32", [1], 4 * i, 4 * i + 4) for i in range(20_000)}
     data = file_of(header, bytes(80_000))
-    started = time.perf_counter()
-    contents = read(data)
-    assert contents.error is None
-    assert time.perf_counter() - started < 3
+    with within(3):
+        contents = read(data)
+        assert contents.error is None
 
 
 def test_a_file_that_an_unpickler_would_also_read_is_two_files() -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import random
-import time
 import warnings
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ import pytest
 import safeload
 from safeload.findings import Level, Outcome, Report
 from safeload.formats.script_operators import judge_bytecode, judge_code
+from tests.effort import within
 from tests.forge_script import CODE, script, with_code
 
 
@@ -177,18 +177,17 @@ def test_what_torch_itself_writes(tmp_path: Path) -> None:
 
 
 def test_hostile_text_takes_no_time() -> None:
-    began = time.monotonic()
-    for text in (
-        '"' * 200_000,
-        "'\\" * 100_000,
-        "a." * 100_000,
-        "torch" + " . a" * 50_000,
-        "\\\n" * 100_000,
-        "save(" * 50_000,
-        "x" * 500_000,
-    ):
-        list(judge_code(text))
-    rng = random.Random(1)
-    for _ in range(300):
-        list(judge_code("".join(rng.choice("torch.save(x,\"a') #\\\n.ops") for _ in range(300))))
-    assert time.monotonic() - began < 60
+    with within(60):
+        for text in (
+            '"' * 200_000,
+            "'\\" * 100_000,
+            "a." * 100_000,
+            "torch" + " . a" * 50_000,
+            "\\\n" * 100_000,
+            "save(" * 50_000,
+            "x" * 500_000,
+        ):
+            list(judge_code(text))
+        rng = random.Random(1)
+        for _ in range(300):
+            list(judge_code("".join(rng.choice("torch.save(x,\"a') #\\\n.ops") for _ in range(300))))

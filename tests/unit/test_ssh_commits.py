@@ -92,11 +92,11 @@ def test_what_git_and_ssh_keygen_sign_is_locked_and_verified(
     Path("hub").mkdir()
     Path("hub/w.pt").write_bytes(b"\x80\x02}q\x00.")
     for name in ("id", "other"):
-        subprocess.run(["ssh-keygen", "-q", "-t", kind, "-N", "", "-f", name], check=True, timeout=60)
+        subprocess.run(["ssh-keygen", "-q", "-t", kind, "-N", "", "-f", name], check=True, timeout=600)
     settings = ["-c", "user.name=A", "-c", "user.email=a@b", "-c", "gpg.format=ssh", "-c", "commit.gpgsign=true"]
     for command in (["init", "-q", f"--object-format={form}"], ["add", "-A"],
                     [*settings, "-c", f"user.signingkey={tmp_path / 'id'}", "commit", "-q", "-m", "release"]):  # fmt: skip
-        done = subprocess.run(["git", "-C", "hub", *command], check=False, capture_output=True, timeout=60)
+        done = subprocess.run(["git", "-C", "hub", *command], check=False, capture_output=True, timeout=600)
         if form == "sha256" and b"object" in done.stderr and done.returncode:
             pytest.skip("this git makes no repositories with SHA-256 ids")
         assert done.returncode == 0, done.stderr
@@ -106,7 +106,7 @@ def test_what_git_and_ssh_keygen_sign_is_locked_and_verified(
     assert run(["trust", "add", "other", "--public-key", "other.pub"]) == 0
     capsys.readouterr()
     assert run(["lock", "hub/w.pt", "--name", "hub"]) == 0
-    shown = subprocess.run(["ssh-keygen", "-l", "-f", "id.pub"], check=True, capture_output=True, timeout=60).stdout.decode().split()[1]
+    shown = subprocess.run(["ssh-keygen", "-l", "-f", "id.pub"], check=True, capture_output=True, timeout=600).stdout.decode().split()[1]
     assert f"it claims to be of the SSH key {shown}" in capsys.readouterr().out
     assert run(["trust", "add", "author", "--public-key", "id.pub"]) == 0
     assert run(["lock", "hub/w.pt", "--require", "author"]) == 0
