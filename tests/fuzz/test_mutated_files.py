@@ -6,8 +6,10 @@ SAFELOAD_REAL_DIR says they lie.
 
 from __future__ import annotations
 
+import importlib
 import io
 import os
+import pkgutil
 import random
 import time
 import warnings
@@ -16,7 +18,9 @@ from typing import Any
 import pytest
 import torch
 
-import safeload
+import safeload.build
+import safeload.formats
+import safeload.walk
 from safeload.errors import SafeloadError
 from tests import forge
 from tests.compare import difference
@@ -67,6 +71,9 @@ def outcome(data: bytes, **options: Any) -> tuple[str, Any]:
 def _warm() -> None:
     """Import late what is imported late, so that only the files' own doing is left to see."""
     rng = random.Random(5)
+    for package in (safeload.formats, safeload.walk, safeload.build):
+        for module in pkgutil.walk_packages(package.__path__, f"{package.__name__}."):
+            importlib.import_module(module.name)
     for codec in ("raw_unicode_escape", "unicode_escape", "latin-1", "ascii", "utf-8", "cp437"):  # codecs are modules; their names are ours
         assert b"a".decode(codec) == "a"
     for wide in ("utf-16", "utf-16-le", "utf-16-be", "utf-32", "utf-32-le", "utf-32-be", "utf-8-sig"):
