@@ -37,6 +37,7 @@ def system_said() -> Iterator[None]:
 
     Raises:
         UnopenedError, NoDirectoryError: instead of any other OSError.
+        ArgumentError: the path has half of a character, which no file system writes.
     """
     try:
         yield
@@ -47,3 +48,5 @@ def system_said() -> Iterator[None]:
         text = os.fsdecode(path) if isinstance(path, (str, bytes, os.PathLike)) else ""
         kind = NoDirectoryError if isinstance(error, NotADirectoryError) else UnopenedError
         raise kind(error, text, where=escape(text)) from None
+    except UnicodeEncodeError as error:
+        raise ArgumentError("a path that the file system cannot write", where=escape(error.object, 1000)) from None

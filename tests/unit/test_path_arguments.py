@@ -41,7 +41,10 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-@pytest.mark.parametrize("path", ["loop", "socket", "a" * 300, "m.pkl/x", "m.pkl\0x", 7, 3.5, ["m.pkl"]], ids=lambda path: repr(path)[:12])
+PATHS: list[Any] = ["loop", "socket", "a" * 300, "m.pkl/x", "m.pkl\0x", "\ud800.pkl", 7, 3.5, ["m.pkl"]]
+
+
+@pytest.mark.parametrize("path", PATHS, ids=lambda path: ascii(path)[:12])
 @pytest.mark.parametrize("door", DOORS)
 def test_what_is_no_path_and_what_cannot_be_opened_is_said_in_our_words(door: str, path: Any, here: Path) -> None:
     """FileNotFoundError, IsADirectoryError and PermissionError are the caller's to catch, and nothing else is."""
