@@ -80,7 +80,7 @@ class _Handler(BaseHTTPRequestHandler):
             if code > 0:
                 self._answer(code, {"Retry-After": "0"}, b"try again")
             else:
-                time.sleep(0.4 if code else 0)
+                time.sleep(1 if code else 0)
                 self.close_connection = True
             return
         if served.redirect is not None:

@@ -8,6 +8,7 @@ import struct
 import threading
 import tomllib
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -34,14 +35,14 @@ from tests.range_server import Served, serve
 
 Capture = pytest.CaptureFixture[str]
 SECRET = "hunter2"
+NO_PAUSES = Patience(attempts=3, slowest=1 << 30, pause=0.001, longest=0.01)
 
 
 @pytest.fixture(autouse=True)
 def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Stand in an empty directory, and wait for nothing."""
+    """Stand in an empty directory, and make no pauses; what is on its way is waited for, however busy the machine."""
     monkeypatch.chdir(tmp_path)
-    quick = Patience(attempts=3, connect=2, stall=0.2, grace=0.5, slowest=1 << 30, pause=0.001, longest=0.01)
-    monkeypatch.setattr(patience, "PATIENCE", quick)
+    monkeypatch.setattr(patience, "PATIENCE", NO_PAUSES)
     for name in ("http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"):
         monkeypatch.delenv(name, raising=False)
     return tmp_path
@@ -204,7 +205,9 @@ def test_ranges_give_the_files_bytes_in_any_order(here: Path) -> None:
 
 
 @pytest.mark.parametrize("fail", [[503], [0], [-1], [429, 500], [502, 0]])
-def test_what_another_attempt_may_mend_is_asked_for_again(fail: list[int], checkpoint: bytes) -> None:
+def test_what_another_attempt_may_mend_is_asked_for_again(fail: list[int], checkpoint: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+    if -1 in fail:
+        monkeypatch.setattr(patience, "PATIENCE", replace(NO_PAUSES, stall=0.5))
     served = Served(checkpoint, fail=list(fail))
     with serve({"/m.pt": served}) as at:
         report = safeload.scan(f"{at}/m.pt")
@@ -219,13 +222,15 @@ def test_patience_ends(checkpoint: bytes) -> None:
     assert len(served.requests) == 3
 
 
-def test_a_server_that_does_not_answer_is_given_up(checkpoint: bytes) -> None:
+def test_a_server_that_does_not_answer_is_given_up(checkpoint: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(patience, "PATIENCE", replace(NO_PAUSES, stall=0.5))
     with serve({"/m.pt": Served(checkpoint, fail=[-1] * 20)}) as at, pytest.raises(RemoteError, match="no answer in time"):
         safeload.scan(f"{at}/m.pt")
 
 
-def test_a_server_that_trickles_is_given_up(checkpoint: bytes) -> None:
+def test_a_server_that_trickles_is_given_up(checkpoint: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
     """A byte now and then keeps every read alive and the scan for ever."""
+    monkeypatch.setattr(patience, "PATIENCE", replace(NO_PAUSES, grace=0.5))
     served = Served(checkpoint, slow=0.15)
     with serve({"/m.pt": served}) as at, pytest.raises(RemoteError, match=r"bytes came in 0 seconds|bytes came in 1 seconds"):
         safeload.scan(f"{at}/m.pt")
