@@ -16,8 +16,9 @@ TESTS = Path(__file__).parent
 HEAVY = ("torch", "numpy")
 # Variables that choose how a run is done; all other SAFELOAD_ variables are the user's settings and would change results.
 OURS = frozenset(
-    {"SAFELOAD_MACHINE", "SAFELOAD_FUZZ", "SAFELOAD_REAL", "SAFELOAD_REAL_DIR", "SAFELOAD_PROGRAMS", "SAFELOAD_SERVICES"}
-)
+    {"SAFELOAD_MACHINE", "SAFELOAD_FUZZ", "SAFELOAD_REAL", "SAFELOAD_REAL_DIR", "SAFELOAD_PROGRAMS", "SAFELOAD_LIBRARIES",
+     "SAFELOAD_SERVICES"}
+)  # fmt: skip
 
 # The model files of tests/real are fetched when its tests are collected, so only its own session collects them.
 # What tests/services needs of servers and programs, its own session installs.

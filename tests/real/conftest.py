@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.real.table import FILES, PROGRAMS, ROWS, RUNS
+from tests.real.table import FILES, LIBRARIES, PROGRAMS, ROWS, RUNS, WRITERS
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
@@ -15,3 +15,6 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     if PROGRAMS:
         terminalreporter.section("real programs")
         terminalreporter.write_line(RUNS.render(PROGRAMS.values()))
+    if LIBRARIES:
+        terminalreporter.section("libraries")
+        terminalreporter.write_line(WRITERS.render(LIBRARIES.values()))

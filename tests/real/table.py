@@ -8,7 +8,7 @@ from dataclasses import astuple, dataclass
 from pathlib import Path
 from typing import Final
 
-__all__ = ["FILES", "PROGRAMS", "ROWS", "RUNS", "Program", "Row", "Table"]
+__all__ = ["FILES", "LIBRARIES", "PROGRAMS", "ROWS", "RUNS", "WRITERS", "Library", "Program", "Row", "Table"]
 
 _END: Final = "<!-- end of table -->"
 _UPDATE: Final = bool(os.environ.get("SAFELOAD_UPDATE_DOCS"))  # tests see none of the person's settings
@@ -55,8 +55,26 @@ class Program:
     pinned: str = "?"
 
 
+@dataclass(slots=True)
+class Library:
+    """What came of one library's own checkpoints.
+
+    Attributes:
+        library: With its version.
+        what: What its program does.
+        loads: Files that went through `torch.load`, as `safeload trace` lists them.
+        run: What `safeload run` gave, compared with the program by itself.
+    """
+
+    library: str
+    what: str
+    loads: str = "?"
+    run: str = "?"
+
+
 ROWS: Final[dict[str, Row]] = {}
 PROGRAMS: Final[dict[str, Program]] = {}
+LIBRARIES: Final[dict[str, Library]] = {}
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +89,7 @@ class Table:
     begin: str
     headings: tuple[str, ...]
 
-    def render(self, rows: Iterable[Row | Program]) -> str:
+    def render(self, rows: Iterable[Row | Program | Library]) -> str:
         """Return the rows as a Markdown table with aligned columns."""
         cells = [self.headings, *(astuple(row) for row in rows)]
         widths = [max(len(line[column]) for line in cells) for column in range(len(self.headings))]
@@ -83,7 +101,7 @@ class Table:
         """Return the table that the page quotes."""
         return _PAGE.read_text(encoding="utf-8").partition(self.begin)[2].partition(_END)[0].strip()
 
-    def agrees(self, rows: Iterable[Row | Program]) -> bool:
+    def agrees(self, rows: Iterable[Row | Program | Library]) -> bool:
         """Whether the page quotes what came of this run; `SAFELOAD_UPDATE_DOCS=1` makes it do so."""
         made = self.render(rows)
         if _UPDATE:
@@ -98,3 +116,4 @@ FILES: Final = Table(
 RUNS: Final = Table(
     "<!-- programs: ./run real -->", ("package", "program", "model files that it loads", "under `safeload run`", "all pinned")
 )
+WRITERS: Final = Table("<!-- libraries: ./run real -->", ("library", "what it reads back", "through `torch.load`", "under `safeload run`"))
