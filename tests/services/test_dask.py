@@ -46,7 +46,7 @@ class Cluster:
         from distributed import Client
 
         with Client(self.engine.replace("dask://", "tcp://"), set_as_default=False) as client:
-            client.wait_for_workers(count, timeout=60)
+            client.wait_for_workers(count, timeout=300)
 
 
 @pytest.fixture

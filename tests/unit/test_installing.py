@@ -204,7 +204,7 @@ def test_a_block_has_its_own_options_and_others_keep_theirs(torch: Any) -> None:
             options = current_options()
             seen["other"] = options.unknown if options else "gone"
             ready.set()
-            go_on.wait(10)
+            go_on.wait(600)
             options = current_options()
             seen["still"] = options.unknown if options else "gone"
 
@@ -212,7 +212,7 @@ def test_a_block_has_its_own_options_and_others_keep_theirs(torch: Any) -> None:
     thread = threading.Thread(target=other)
     with safeload.installed(**with_guard):
         thread.start()
-        assert ready.wait(10)
+        assert ready.wait(600)
         options = current_options()
         assert options is not None
         assert options.unknown == "inert"

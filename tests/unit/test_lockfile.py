@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from safeload.errors import LockfileError, PinError, SafeloadError, SafeloadWarning, UsageError
+from safeload.errors import ArgumentError, LockfileError, PinError, SafeloadError, SafeloadWarning, UsageError
 from safeload.lockfile import (
     Converted,
     LockedFile,
@@ -408,6 +408,8 @@ def test_a_named_lock_that_is_not_there_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(LockfileError, match="SAFELOAD_LOCK names a lockfile that does not exist"):
         find(tmp_path, {"SAFELOAD_LOCK": "absent.lock"})
     with pytest.raises(LockfileError, match="argument names"):
+        find(tmp_path, {}, argument=tmp_path / "absent.lock")
+    with pytest.raises(ArgumentError, match="NUL"):
         find(tmp_path, {}, argument=tmp_path / "absent\0lock")
 
 
