@@ -28,7 +28,8 @@ STEP: Final = 1 << 17
 _FILL_STEP: Final = 1 << 19  # likewise, where only a CRC is taken
 _WORTH_THREADS: Final = 4 << 20
 
-Fetch = Callable[[int, memoryview], None]
+Fetch = Callable[[int, memoryview, bool], None]
+"""Fills a view from an offset; told whether the view stays, as a part of the snapshot, or is used again for something else."""
 
 
 @dataclass(slots=True)
@@ -75,7 +76,7 @@ def run(
     Args:
         ranges: In file order, without overlap.
         size: Bytes of the file.
-        fetch: Fills a view from an offset, or raises. Called from several threads at once.
+        fetch: See `Fetch`; may raise. Called from several threads at once.
         leaf: Bytes of a leaf; None to fill only.
         only: Numbers of the leaves that are wanted; None for all.
         share: Hash these leaves alone, and take the fingerprints of all; without `only`.
@@ -208,7 +209,7 @@ class _Work:
         """Return bytes of the file in one piece, and the scratch memory that was made for it where no range has just those."""
         if not self._touched(begin, begin + nbytes):
             scratch = scratch or memoryview(bytearray(STEP))
-            self.fetch(begin, scratch[:nbytes])
+            self.fetch(begin, scratch[:nbytes], False)
             return scratch[:nbytes], scratch
         parts = list(self._parts(begin, begin + nbytes))
         if len(parts) == 1:
@@ -248,14 +249,14 @@ class _Work:
                 stop = end if held is None else min(end, held.start)
                 if gaps:
                     part = memoryview(bytearray(stop - position))
-                    fetch(position, part)
+                    fetch(position, part, False)
                     yield part
                 position = stop
                 continue
             stop = min(end, held.start + len(held.view))
             part = held.view[position - held.start : stop - held.start]
             if held.fresh:
-                fetch(position, part)
+                fetch(position, part, True)
                 if held.crc is not None:
                     held.crc.update(held.base + position - held.start, part)
             if gaps or held.fresh:

@@ -134,8 +134,11 @@ class _Fetch(Protocol):
 
     size: int
 
-    def into(self, offset: int, view: memoryview) -> int:
-        """Fill `view` from `offset`; return how many bytes came (fewer only at the end)."""
+    def into(self, offset: int, view: memoryview, *, keep: bool = False) -> int:
+        """Fill `view` from `offset`; return how many bytes came (fewer only at the end).
+
+        With `keep` the view stays as it is: where the bytes come from another snapshot, it is a part of that one, too.
+        """
         ...
 
     def close(self) -> None:
@@ -164,7 +167,7 @@ class _FileDescriptor:
             os.close(self.fd)
             raise
 
-    def into(self, offset: int, view: memoryview) -> int:
+    def into(self, offset: int, view: memoryview, *, keep: bool = False) -> int:
         done = 0
         while done < len(view):
             got = os.preadv(self.fd, [view[done:]], offset + done) if hasattr(os, "preadv") else self._slow(offset + done, view[done:])
@@ -190,7 +193,7 @@ class _Memory:
         self.view = view
         self.size = len(view)
 
-    def into(self, offset: int, view: memoryview) -> int:
+    def into(self, offset: int, view: memoryview, *, keep: bool = False) -> int:
         part = self.view[offset : offset + len(view)]
         view[: len(part)] = part
         return len(part)
@@ -206,7 +209,7 @@ class _Stream:
         self.file, self.origin, self.size = file, origin, size
         self._lock = allocate_lock()
 
-    def into(self, offset: int, view: memoryview) -> int:
+    def into(self, offset: int, view: memoryview, *, keep: bool = False) -> int:
         with self._lock:
             self.file.seek(self.origin + offset)
             # readinto saves a copy of every byte; where it is missing or not meant seriously, read does
@@ -429,7 +432,7 @@ class Source:
                 if offset + nbytes <= start + len(kept):
                     return kept[offset - start : offset - start + nbytes].toreadonly()
             buffer = _memory(nbytes)
-            self._fill(offset, buffer)
+            self._fill(offset, buffer, keep=True)
             self._keep(offset, buffer)
             return buffer.toreadonly()
 
@@ -446,7 +449,7 @@ class Source:
         if isinstance(self._fetch, _Memory):
             self._fetch.into(offset, view)
             return
-        self._fill(offset, view)
+        self._fill(offset, view, keep=keep)
         if keep:
             with self._lock:
                 self._keep(offset, view)
@@ -584,7 +587,7 @@ class Source:
                 ranges += [Range(start, part, True) for start, part in self._missing(offset, view, [])]
                 self._copy_held(offset, view)
             ranges.sort(key=lambda held: held.start)
-            return run(ranges, self.size, self._from_file, leaf=leaf, only=only)
+            return run(ranges, self.size, lambda at, view, _: self._from_file(at, view), leaf=leaf, only=only)
 
     def _copy_held(self, offset: int, view: memoryview) -> None:
         """Fill what segments have of a view, and nothing else."""
@@ -610,7 +613,7 @@ class Source:
         with self._lock:
             self._keep(offset, view)
 
-    def _fill(self, offset: int, view: memoryview) -> None:
+    def _fill(self, offset: int, view: memoryview, *, keep: bool = False) -> None:
         """Fill from segments where there are any, from the file elsewhere."""
         position, end = offset, offset + len(view)
         with self._lock:
@@ -625,17 +628,17 @@ class Source:
                 index += 1
         for start, kept in overlapping:
             if start > position:
-                self._from_file(position, view[position - offset : start - offset])
+                self._from_file(position, view[position - offset : start - offset], keep)
                 position = start
             stop = min(end, start + len(kept))
             view[position - offset : stop - offset] = kept[position - start : stop - start]
             position = stop
         if position < end:
-            self._from_file(position, view[position - offset :])
+            self._from_file(position, view[position - offset :], keep)
 
-    def _from_file(self, offset: int, view: memoryview) -> None:
+    def _from_file(self, offset: int, view: memoryview, keep: bool = False) -> None:
         try:
-            got = self._fetch.into(offset, view)
+            got = self._fetch.into(offset, view, keep=keep)
         except RemoteError as error:
             self.failure = self.failure or error.at(self.name)
             raise

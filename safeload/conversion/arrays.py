@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sys
 from typing import Final
 
 from safeload.conversion.carriers import row_major
@@ -23,7 +24,7 @@ _DTYPES: Final = {
     "f2": "float16", "f4": "float32", "f8": "float64", "c8": "complex64", "c16": "complex128", "i1": "int8", "i2": "int16", "i4": "int32",
     "i8": "int64", "u1": "uint8", "u2": "uint16", "u4": "uint32", "u8": "uint64", "b1": "bool",
 }  # fmt: skip
-_PLAIN: Final = re.compile(r"[<|]([fciub][0-9]{1,2})\Z")
+_PLAIN: Final = re.compile(r"([<>|])([fciub][0-9]{1,2})\Z")
 _HEAD: Final = 1 << 16
 
 
@@ -70,8 +71,8 @@ def _tensor(name: str, region: Region, head: bytes) -> TensorSpec | str:
         except MalformedError as error:
             raise error.at(f"!{escape(name, 100)}") from None
     plain = _PLAIN.match(described.dtype)
-    dtype = _DTYPES.get(plain[1]) if plain is not None else None
-    if dtype is None or described.nbytes is None:
+    dtype = _DTYPES.get(plain[2]) if plain is not None else None
+    if plain is None or dtype is None or described.nbytes is None:
         return f"torch has no tensors of {escape(described.dtype, 60)}"
     size = DTYPE_BITS[dtype] // 8
     if described.data + described.nbytes > region.nbytes:
@@ -82,5 +83,10 @@ def _tensor(name: str, region: Region, head: bytes) -> TensorSpec | str:
         return "its numbers do not begin at a multiple of their size"
     shape = described.shape
     stride = row_major(shape[::-1])[::-1] if described.fortran_order else row_major(shape)
-    storage = StorageSpec(name, "uint8", region.nbytes, region.nbytes, "cpu", region)
+    if size > 1 and (plain[1] == ">") != (sys.byteorder == "big"):
+        if region.nbytes % size:
+            return "its numbers do not end at a multiple of their size"
+        storage = StorageSpec(name, dtype, region.nbytes // size, region.nbytes, "cpu", region, swap=True)
+    else:
+        storage = StorageSpec(name, "uint8", region.nbytes, region.nbytes, "cpu", region)
     return TensorSpec(storage, dtype, shape, stride, described.data // size)

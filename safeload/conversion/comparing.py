@@ -78,7 +78,7 @@ class _Comparing:
         self._lock = threading.Lock()
         self._own = threading.local()
 
-    def into(self, offset: int, view: memoryview) -> int:
+    def into(self, offset: int, view: memoryview, *, keep: bool = False) -> int:
         """Fill `view`, as a `Source` asks for it.
 
         Raises:

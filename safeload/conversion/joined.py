@@ -46,13 +46,13 @@ class _Chain:
             self._starts.append(self.size)
             self.size += source.size
 
-    def into(self, offset: int, view: memoryview) -> int:
+    def into(self, offset: int, view: memoryview, *, keep: bool = False) -> int:
         done = 0
         while done < len(view) and offset + done < self.size:
             index = bisect.bisect_right(self._starts, offset + done) - 1
             source, at = self._sources[index], offset + done - self._starts[index]
             part = view[done : done + min(len(view) - done, source.size - at)]
-            source.readinto(at, part, keep=self._keep)
+            source.readinto(at, part, keep=keep and self._keep)
             done += len(part)
         return done
 

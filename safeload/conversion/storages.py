@@ -196,11 +196,11 @@ class _Restored:
         self._lock = threading.Lock()
         self._made: dict[int, memoryview] = {}
 
-    def into(self, offset: int, view: memoryview) -> int:
+    def into(self, offset: int, view: memoryview, *, keep: bool = False) -> int:
         """Fill `view`; a read never crosses from one storage to another."""
         if offset + len(view) <= self._source.size:
             # Kept by the source itself: a digest that is taken later goes over this very memory.
-            self._source.readinto(offset, view, keep=True)
+            self._source.readinto(offset, view, keep=keep)
             return len(view)
         index = bisect.bisect_right(self._starts, offset) - 1
         whole = self._wholes[index] if index >= 0 else None

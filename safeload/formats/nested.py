@@ -76,10 +76,10 @@ class _Window:
         self.outer, self.offset, self.size = outer, offset, size
         self.distant, self.sequential = outer.distant, outer.sequential
 
-    def into(self, offset: int, view: memoryview) -> int:
+    def into(self, offset: int, view: memoryview, *, keep: bool = False) -> int:
         """Fill `view` from `offset`."""
         count = max(0, min(len(view), self.size - offset))
-        self.outer.readinto(self.offset + offset, view[:count])
+        self.outer.readinto(self.offset + offset, view[:count], keep=keep)
         return count
 
     def close(self) -> None:
@@ -105,7 +105,7 @@ class Unpacked:
         self._pieces: Iterator[bytes | memoryview] = iter(())
         self._started = False
 
-    def into(self, offset: int, view: memoryview) -> int:
+    def into(self, offset: int, view: memoryview, *, keep: bool = False) -> int:
         """Fill `view` from `offset`.
 
         Raises:

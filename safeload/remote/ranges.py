@@ -104,7 +104,7 @@ class Ranges:
         """What tells this version from any other, or ""."""
         return self._backend.mark
 
-    def into(self, offset: int, view: memoryview) -> int:
+    def into(self, offset: int, view: memoryview, *, keep: bool = False) -> int:
         """Fill `view` from `offset`.
 
         Raises:

@@ -299,7 +299,7 @@ def test_a_share_is_all_that_is_hashed() -> None:
     view = memoryview(bytearray(data))
     count = len(data) // leaf
 
-    def fetch(offset: int, into: memoryview) -> None:
+    def fetch(offset: int, into: memoryview, keep: bool) -> None:
         into[:] = data[offset : offset + len(into)]
 
     key = safeload_key()
