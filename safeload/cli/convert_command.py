@@ -218,10 +218,13 @@ def _check_lines(found: CheckResult, dst: str) -> list[Line]:
     lines: list[Line] = [[(place(dst), "bold"), (f"  {compared}", "")]]
     if not found.same:
         lines.append([("  differs  ", outcome_style(Outcome.REFUSED)), (escape(found.difference, 1000), "")])
-    return lines
+    return lines + _some("left out  ", [f"{escape(name)}: {escape(why)}" for name, why in found.left_out])
 
 
 def _check_summary(found: CheckResult) -> Line:
+    if found.left_out:
+        text = f"matches: everything in the source is there, but for {count(len(found.left_out), 'thing')} left out"
+        return [(text, outcome_style(Outcome.ALLOWED))]
     if found.same:
         return [("matches: everything in the source is there", outcome_style(Outcome.ALLOWED))]
     return [("differs: not everything in the source is there", outcome_style(Outcome.REFUSED))]
@@ -236,5 +239,6 @@ def _check_json(found: CheckResult) -> str:
             "nbytes": found.nbytes,
             "nodes": found.nodes,
             "difference": escape(found.difference, 5_000) or None,
+            "left_out": [{"name": escape(name, 5_000), "why": escape(why, 5_000)} for name, why in found.left_out],
         }
     )

@@ -201,7 +201,8 @@ def check(
                 proof = prove(given, manifest, joined, meter)
             except NotTheSameError as error:
                 return CheckResult(same=False, difference=error.message)
-            return CheckResult(same=True, storages=proof.storages, nbytes=proof.nbytes, nodes=len(given.tree.nodes))
+            left_out = tuple(given.plan.left_out)
+            return CheckResult(same=True, storages=proof.storages, nbytes=proof.nbytes, nodes=len(given.tree.nodes), left_out=left_out)
 
 
 def _digests(sources: Sequence[Source], manifest: Manifest, meter: Meter) -> str:

@@ -95,6 +95,7 @@ class CheckResult:
         nbytes: Bytes that were compared.
         nodes: How many nodes the tree has.
         difference: The first difference, or "".
+        left_out: What conversion leaves out of the source, and so is not in the output: (name, why).
     """
 
     same: bool
@@ -102,3 +103,4 @@ class CheckResult:
     nbytes: int = 0
     nodes: int = 0
     difference: str = ""
+    left_out: tuple[tuple[str, str], ...] = ()

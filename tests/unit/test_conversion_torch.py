@@ -420,7 +420,9 @@ def test_arrays_of_an_npz_become_tensors(tmp_path: Path, *, compressed: bool) ->
     for name, array in arrays.items():
         assert np.array_equal(seen[name].numpy(), array)
         assert seen[name].numpy().dtype == array.dtype.newbyteorder("=")
-    assert check(tmp_path / "x.npz", tmp_path / "x.safetensors").same
+    found = check(tmp_path / "x.npz", tmp_path / "x.safetensors")
+    assert found.same
+    assert dict(found.left_out).keys() == {"text"}
     np.save(tmp_path / "y.npy", arrays["a"])
     convert(tmp_path / "y.npy")
     assert list(load_file(tmp_path / "y.safetensors")) == ["array"]
