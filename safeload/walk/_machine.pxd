@@ -2,7 +2,7 @@
 # Lengths are unsigned until they were compared with what is left; slots and offsets are 64-bit signed.
 cimport cython
 
-cdef long long MAX_NAME, KEPT_LIST, KEPT_DICT, MAX_TUPLE_DEPTH, MAX_HASH_DEPTH, MAX_HASH_SIZE, MAX_ODD_KEYS
+cdef long long MAX_NAME, KEPT_LIST, KEPT_DICT, MAX_TUPLE_DEPTH, MAX_HASH_DEPTH, MAX_HASH_SIZE, MAX_ODD_KEYS, LONG_KEY
 cdef long long DENSE_MEMO, SATURATED, RECORD, WORD, LAZY, HUGE, CALLS
 
 @cython.locals(low=cython.longlong, high=cython.longlong)
@@ -86,6 +86,7 @@ cdef class Walker:
     cdef long long keep(self, long long first, long long count) except? -7
     @cython.locals(kind=cython.longlong)
     cdef long long weight(self, long long slot) except? -7
+    cdef long long long_bytes(self, long long slot) except? -7
     cdef long long make_tuple(self, long long first, long long count, long long p) except? -7
     @cython.locals(index=cython.longlong, base=cython.longlong, depth=cython.longlong, weight=cython.longlong,
                    unhashable=cython.longlong, i=cython.longlong, slot=cython.longlong, kind=cython.longlong, other=cython.longlong)
@@ -140,6 +141,7 @@ cdef class Builder:
     cdef call(self, object name, object callee, object args, long long at)
     @cython.locals(known=dict, i=cython.longlong)
     cdef pairs_into(self, object target, list items, object name, long long at)
+    cdef long_keys(self, list items)
     @cython.locals(data="const unsigned char[::1]", text=bytes, stack=list, marks=list, items=list, gaps=dict, made=dict, ends=dict, taken=set, p=cython.longlong, end=cython.longlong,
                    at=cython.longlong, op=cython.longlong, length=cython.longlong, first=cython.longlong, index=cython.longlong)
     cpdef run(self)

@@ -27,6 +27,7 @@ KEPT_DICT = 64  # pairs of a dict that are kept, for checking the state of a BUI
 MAX_TUPLE_DEPTH = 1_000  # deeper tuples are hashed, compared and shown by recursion in C
 MAX_HASH_DEPTH = 200
 MAX_HASH_SIZE = 1_000_000  # hashing a tuple visits every value that it stands for
+LONG_KEY = 65_536  # characters or bytes of a key from which on it counts what comparing it costs
 MAX_ODD_KEYS = 10_000  # keys whose hashes a file can choose: dicts of them take quadratic time
 DENSE_MEMO = 65_536
 MAX_DIGITS = 4_300  # CPython refuses longer decimal integers, because reading them takes quadratic time
@@ -714,7 +715,14 @@ class Walker:
             return self.arena[(slot >> 6) * RECORD + 3] + 1 if slot >> 6 else 1
         if kind == 41:
             self.fetches_only = False  # it becomes a part of the data
+        if kind == 4:
+            return 1 + (self.long_bytes(slot) >> 3)
         return 1
+
+    def long_bytes(self, slot):
+        """Bytes of a large integer, where there can be many: hashing and comparing it goes through all of them each time."""
+        at = slot >> 6
+        return _u32(self.data, at + 1) if self.data[at] == 0x8B else 0
 
     def make_tuple(self, first, count, p):
         """TUPLE*: of `count` slots from the stack at `first`."""
@@ -734,7 +742,7 @@ class Walker:
         for i in range(count):
             slot = self.items[start + i]
             kind = slot & 63
-            weight += self.weight(slot) if kind >= 9 else 1
+            weight += self.weight(slot) if kind >= 9 or kind == 4 else 1
             if kind == 9 and slot >> 6:
                 other = (slot >> 6) * RECORD
                 if self.arena[other + 2] > depth:
@@ -780,6 +788,8 @@ class Walker:
             if self.arena[(slot >> 6) * RECORD + 3] > MAX_HASH_SIZE:
                 raise Malformed("a key that stands for too many values to compare", p)
             self.odd_keys += self.arena[(slot >> 6) * RECORD + 3] >> 12
+        if kind == 4:
+            self.odd_keys += self.long_bytes(slot) >> 12
         if kind == 4 or kind == 13 or kind == 15 or kind == 16 or kind == 17 or kind == 31:
             self.odd_keys += 1
         if self.odd_keys > MAX_ODD_KEYS:
@@ -1642,11 +1652,20 @@ class Builder:
         if type(target) is dict:
             known = target
             for i in range(0, len(items), 2):
-                known[items[i]] = items[i + 1]
+                key = items[i]
+                if (type(key) is str or type(key) is bytes) and len(key) > LONG_KEY:
+                    self.model.compare(len(key) >> 6)
+                known[key] = items[i + 1]
                 if len(known) & 15 == 0:
                     self.model.spread(known)
         else:
             self.model.set_items(target, items, name, at)
+
+    def long_keys(self, items):
+        """Have the model count long texts that become members of a set: two that are equal are compared to their end each time."""
+        for key in items:
+            if (type(key) is str or type(key) is bytes) and len(key) > LONG_KEY:
+                self.model.compare(len(key) >> 6)
 
     def run(self):
         """Build the object. Raises Malformed where the walk would have, and what the model raises."""
@@ -1769,6 +1788,7 @@ class Builder:
                 elif op == 0x90:
                     target = stack[-1]
                     if type(target) is set:
+                        self.long_keys(items)
                         for first in range(0, len(items), 16):
                             target.update(items[first : first + 16])
                             self.model.spread(target)
@@ -1781,6 +1801,7 @@ class Builder:
                     self.pairs_into(target, items, "DICT", at)
                     stack.append(target)
                 elif op == 0x91:
+                    self.long_keys(items)
                     self.model.gathered(items)
                     stack.append(frozenset(items))
                 elif op == 0x6F:

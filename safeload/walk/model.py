@@ -356,6 +356,8 @@ class Model(ArrayAnswers):
             target.items.extend(pairs)
         elif type(target) in _MAPPINGS:
             for key, value in pairs:
+                if type(key) in (str, bytes) and len(key) > values.LONG_KEY:
+                    self.compare(len(key) >> 6)
                 target[key] = value
                 if not len(target) & 15:
                     self.spread(target)

@@ -59,6 +59,7 @@ CONSTANTS: Final[dict[str, Any]] = {
 
 _HASHED: Final = 1_000_000
 MANY: Final = 16  # keys: fewer are not looked at
+LONG_KEY: Final = 65_536  # characters or bytes of a key: comparing it with an equal one counts (the machine has the same number)
 _COMPARED: Final = 1 << 18  # values that are compared to tell the keys of one container apart, and
 _PER_KEY: Final = 64  # so many more for each key, because hashes of small numbers are the same, too
 _SHORT: Final = 1 << 60  # numbers below have different hashes, but for -1 and -2

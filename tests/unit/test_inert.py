@@ -228,6 +228,53 @@ def test_the_same_keys_of_one_hash_in_many_dicts_are_no_way_to_hang(key: Callabl
         built(*in_dicts(keys, 120))
 
 
+@pytest.mark.parametrize("into", ["SETITEMS", "OrderedDict", "ADDITEMS", "FROZENSET"])
+@pytest.mark.parametrize("kind", ["text", "bytes"])
+def test_two_long_keys_that_are_equal_are_compared_to_their_end_only_so_often(kind: str, into: str) -> None:
+    """Two equal texts cost their length each time that both are put into one container."""
+
+    def made(times: int) -> Any:
+        long = (
+            forge.TEXT("a" * 1_000_000) if kind == "text" else forge.OP["BINBYTES"] + (1_000_000).to_bytes(4, "little") + b"a" * 1_000_000
+        )
+        keys = [forge.stream(long, forge.PUT(number), forge.OP["POP"]) for number in (1, 2)]
+        pairs = [forge.stream(forge.GET(number), forge.NONE) for number in (1, 2)]
+        one = {
+            "SETITEMS": (forge.EMPTY_DICT, forge.MARK, *pairs, forge.SETITEMS),
+            "OrderedDict": (
+                forge.GLOBAL("collections", "OrderedDict"),
+                forge.MARK,
+                forge.TUPLE,
+                forge.REDUCE,
+                forge.MARK,
+                *pairs,
+                forge.SETITEMS,
+            ),
+            "ADDITEMS": (forge.EMPTY_SET, forge.MARK, forge.GET(1), forge.GET(2), forge.ADDITEMS),
+            "FROZENSET": (forge.MARK, forge.GET(1), forge.GET(2), forge.FROZENSET),
+        }[into]
+        return built(forge.PROTO(4), *keys, forge.EMPTY_LIST, forge.MARK, forge.stream(*one) * times, forge.APPENDS, forge.STOP)
+
+    assert len(made(20)) == 20
+    with pytest.raises(LimitError, match="keys that the file chose"):
+        made(1_000)
+
+
+@pytest.mark.parametrize("nested", [False, True])
+def test_a_large_integer_is_hashed_only_so_often(*, nested: bool) -> None:
+    """Its hash is not kept: it goes through all of it each time, also inside of a tuple."""
+    from safeload.walk import walk
+
+    def made(times: int) -> bytes:
+        long = forge.OP["LONG4"] + (500_000).to_bytes(4, "little") + b"\x55" * 500_000
+        key = forge.stream(long, *([forge.TUPLE1] if nested else []), forge.PUT(1), forge.OP["POP"])
+        one = forge.stream(forge.EMPTY_DICT, forge.GET(1), forge.NONE, forge.OP["SETITEM"])
+        return forge.stream(forge.PROTO(4), key, forge.EMPTY_LIST, forge.MARK, one * times, forge.APPENDS, forge.STOP)
+
+    assert len(built(made(20))) == 20
+    assert "keys whose hashes the file chooses" in (walk(made(2_000)).error or "")
+
+
 def test_circles_of_different_lengths_are_compared_in_steps_not_in_pairs() -> None:
     """Going around both until they meet again would take as many pairs as the product of their lengths."""
 
