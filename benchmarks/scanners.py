@@ -17,6 +17,7 @@ import statistics
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -83,16 +84,19 @@ def _once(name: str, command: Sequence[str], path: Path) -> float | None:
     """Seconds of one process; infinite beyond the limit, None when it says that it could not scan."""
     with tempfile.TemporaryFile() as sink:
         start = time.perf_counter()
-        try:
-            # Elsewhere than in this tree, whose pyproject.toml only safeload would read, and whose package would be imported.
-            done = subprocess.run(
-                [*command, str(path)], stdout=sink, stderr=subprocess.DEVNULL, env=_environment(name), cwd=path.parent, check=False,
-                timeout=_LIMIT,
-            )  # fmt: skip
-        except subprocess.TimeoutExpired:
-            return float("inf")
-        taken = time.perf_counter() - start
-    return None if done.returncode in _FAILED.get(name, ()) or done.returncode < 0 else taken
+        # Elsewhere than in this tree, whose pyproject.toml only safeload would read, and whose package would be imported.
+        with subprocess.Popen(
+            [*command, str(path)], stdout=sink, stderr=subprocess.DEVNULL, env=_environment(name), cwd=path.parent
+        ) as process:
+            # A wait with a limit looks every 50 ms only, which is as long as a scan takes.
+            late = threading.Timer(_LIMIT, process.kill)
+            late.start()
+            code = process.wait()
+            taken = time.perf_counter() - start
+            late.cancel()
+    if taken >= _LIMIT:
+        return float("inf")
+    return None if code in _FAILED.get(name, ()) or code < 0 else taken
 
 
 def report(
