@@ -132,8 +132,13 @@ class Model(ArrayAnswers):
         """REDUCE, NEWOBJ, NEWOBJ_EX, INST, OBJ."""
         modelled = self._known.get(id(callee))
         if modelled is not None and not kwargs and type(args) is tuple:
-            signatures = modelled.newobj if op == "NEWOBJ" else modelled.reduce
-            if op != "NEWOBJ_EX" and any(self.fits(signature, args) for signature in signatures):
+            signatures = modelled.newobj if op == "NEWOBJ" else () if op == "NEWOBJ_EX" else modelled.reduce
+            fits = False
+            for signature in signatures:  # not any(): a generator for each call takes as long as most calls
+                if self.fits(signature, args):
+                    fits = True
+                    break
+            if fits:
                 if modelled.kind == k.SCRIPT:
                     return Inert(modelled.name, args=args, via=op)
                 try:
@@ -247,6 +252,8 @@ class Model(ArrayAnswers):
             bits = accepted[index] if index < len(accepted) else signature.rest
             if not bits >> self.kind_of(value) & 1:
                 return False
+        if not signature.texts:
+            return True
         return all(index >= len(args) or accepts(args[index]) for index, accepts in signature.texts)
 
     def build(self, target: Any, state: Any, at: int) -> Any:
