@@ -615,26 +615,11 @@ class Source:
 
     def _fill(self, offset: int, view: memoryview, *, keep: bool = False) -> None:
         """Fill from segments where there are any, from the file elsewhere."""
-        position, end = offset, offset + len(view)
         with self._lock:
-            index = max(0, bisect.bisect_right(self._starts, offset) - 1)
-            overlapping = []
-            while index < len(self._segments):  # no slice: it would copy the rest of the list for every read
-                start, kept = self._segments[index]
-                if start >= end:
-                    break
-                if start + len(kept) > offset:
-                    overlapping.append((start, kept))
-                index += 1
-        for start, kept in overlapping:
-            if start > position:
-                self._from_file(position, view[position - offset : start - offset], keep)
-                position = start
-            stop = min(end, start + len(kept))
-            view[position - offset : stop - offset] = kept[position - start : stop - start]
-            position = stop
-        if position < end:
-            self._from_file(position, view[position - offset :], keep)
+            missing = self._missing(offset, view, [])
+            self._copy_held(offset, view)
+        for start, part in missing:
+            self._from_file(start, part, keep)
 
     def _from_file(self, offset: int, view: memoryview, keep: bool = False) -> None:
         try:

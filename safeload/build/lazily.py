@@ -56,9 +56,9 @@ def tensor_of(spec: TensorSpec, read: Read) -> Any:
     dtype = getattr(torch, spec.dtype)
     if not count:
         return torch.empty(spec.shape, dtype=dtype)
-    made: Any = allocate(count)
     if region is None:
         raise MalformedError(f"storage {escape(storage.key)!r} has no bytes in the file").under("SL304")
+    made: Any = allocate(count)
     _fill(memory_of(made), region, first, read)
     if storage.swap and size > 1:
         made.byteswap(dtype)
